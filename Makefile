@@ -1,0 +1,47 @@
+# Fresh clone: `make demo` and `make test` set up what they need in .venv and then run.
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+
+.PHONY: demo test test-full check format docs clean lock
+
+demo: $(VENV)/.installed
+	$(BIN)/kerasvision demo
+
+test: $(VENV)/.installed-test
+	$(BIN)/python -m pytest -m "not slow" --cov --cov-report=term
+
+test-full: $(VENV)/.installed-test
+	$(BIN)/python -m pytest --cov --cov-report=term
+
+check: $(VENV)/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/.installed-dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(PIP) -e .
+	touch $@
+
+$(VENV)/.installed-test: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(PIP) -e '.[test]'
+	touch $@ $(VENV)/.installed
+
+$(VENV)/.installed-dev: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(PIP) -e '.[dev]'
+	touch $@ $(VENV)/.installed-test $(VENV)/.installed
+
+# The versions that CI runs. The file serves every supported Python: a line that needs it carries a marker.
+lock: $(VENV)/.installed-dev
+	$(BIN)/python -m pip freeze --exclude-editable > constraints.txt
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .coverage*

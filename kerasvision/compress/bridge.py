@@ -1,0 +1,134 @@
+"""Keras 3 functional model -> tf_keras functional model with the same layers, names and weights.
+
+TFMOT knows tf_keras (Keras 2) alone. Both run the same TensorFlow ops, so a twin built layer by layer computes
+the same numbers; `build_twin` proves it on random input before it hands the twin out.
+"""
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+import tf_keras
+
+from kerasvision.errors import BridgeError, closest
+
+# Largest difference between model and twin, as a share of the largest output.
+TOLERANCE = 1e-5
+
+_RENAMED = {"LeakyReLU": {"negative_slope": "alpha"}}
+
+
+def build_twin(model: keras.Model) -> tf_keras.Model:
+    """The exact tf_keras twin of a functional model, always in float32.
+
+    Nested models are flattened. Outputs keep their names, weights are copied, `trainable` too.
+
+    Args:
+        model: a functional Keras 3 model with one input, made of stock layers.
+
+    Returns:
+        A tf_keras functional model.
+
+    Raises:
+        BridgeError: a layer has no twin, or the twin's outputs differ; names the layer.
+    """
+    twins: dict[int, tf_keras.layers.Layer] = {}
+
+    def twin_of(operation: Any) -> Callable[..., Any]:
+        if isinstance(operation, keras.Model):
+            return lambda x, **_: operation._run_through_graph(x, operation_fn=twin_of)
+        if id(operation) not in twins:
+            twins[id(operation)] = _twin_layer(operation)
+        layer = twins[id(operation)]
+        # Call arguments (training, mask) are left to tf_keras: the graph is the same in both modes.
+        return lambda *tensors, **_: layer(*tensors)
+
+    source = model.inputs[0]
+    image = tf_keras.Input(source.shape[1:], name="normalized")
+    outputs = model._run_through_graph([image], operation_fn=twin_of)
+    twin = tf_keras.Model(image, outputs, name=model.name)
+    for operation in model._flatten_layers(include_self=False, recursive=True):
+        if id(operation) in twins and operation.weights:
+            _copy_weights(operation, twins[id(operation)])
+    _verify(model, twin, source.shape[1:])
+    return twin
+
+
+def _twin_layer(operation: Any) -> tf_keras.layers.Layer:
+    if not isinstance(operation, keras.layers.Layer):
+        raise BridgeError(
+            f'"{operation.name}" ({type(operation).__name__}) is a bare operation on tensors, not a layer. '
+            "Use the stock layer for it (Add instead of +, Activation, Rescaling, Reshape, ...)."
+        )
+    kind = type(operation).__name__
+    twin_class = getattr(tf_keras.layers, kind, None)
+    if twin_class is None or not type(operation).__module__.startswith("keras."):
+        raise BridgeError(
+            f'Layer "{operation.name}" of type {kind} has no twin in tf_keras, so TFMOT cannot quantize it. '
+            f"Build it from stock layers.{closest(kind, _layer_names())}"
+        )
+    try:
+        return twin_class.from_config(_twin_config(operation, twin_class))
+    except (TypeError, ValueError) as error:
+        raise BridgeError(f'Layer "{operation.name}" ({kind}) cannot be rebuilt in tf_keras: {error}') from error
+
+
+def _layer_names() -> list[str]:
+    return [name for name in dir(tf_keras.layers) if name[:1].isupper()]
+
+
+def _twin_config(layer: keras.layers.Layer, twin_class: type[tf_keras.layers.Layer]) -> dict[str, Any]:
+    """A Keras 3 layer's config in the words of tf_keras."""
+    config = {key: _legacy(value) for key, value in layer.get_config().items()}
+    config["dtype"] = "float32"
+    for new, old in _RENAMED.get(type(layer).__name__, {}).items():
+        config[old] = config.pop(new)
+    known = inspect.signature(twin_class.__init__).parameters
+    defaults = {name: p.default for name, p in inspect.signature(type(layer).__init__).parameters.items()}
+    defaults |= {"data_format": "channels_last", "rms_scaling": False}  # Read from **kwargs or from a global setting.
+    for key in list(config):
+        # What Keras 3 has added may be left out as long as it stands at its default.
+        if key not in known and key in defaults and config[key] == defaults[key]:
+            del config[key]
+        # Weights are copied, so fresh ones need not be drawn; Keras 3's own initializers are unknown over there.
+        elif key.endswith("_initializer"):
+            config[key] = "zeros"
+    return config
+
+
+def _legacy(value: Any) -> Any:
+    """Nested objects without the module path, which names Keras 3."""
+    if isinstance(value, dict) and "class_name" in value and "config" in value:
+        return {"class_name": value["class_name"], "config": _legacy(value["config"])}
+    if isinstance(value, dict):
+        return {key: _legacy(item) for key, item in value.items()}
+    return value
+
+
+def _copy_weights(layer: keras.layers.Layer, twin: tf_keras.layers.Layer) -> None:
+    values = layer.get_weights()
+    if [value.shape for value in values] != [tuple(weight.shape) for weight in twin.weights]:
+        raise BridgeError(
+            f'Layer "{layer.name}" ({type(layer).__name__}) has weights of shapes {[value.shape for value in values]}, '
+            f"its tf_keras twin {[tuple(weight.shape) for weight in twin.weights]}."
+        )
+    twin.set_weights(values)
+
+
+def _verify(model: keras.Model, twin: tf_keras.Model, shape: tuple[int, ...]) -> None:
+    if any(layer.compute_dtype != "float32" for layer in model.layers):
+        return  # The twin is exact in float32; a mixed-precision model rounds on its own.
+    image = np.random.default_rng(0).normal(size=(2, *shape)).astype("float32")
+    expected = model(tf.constant(image), training=False)
+    received = twin(tf.constant(image), training=False)
+    for name in expected:
+        wanted = np.asarray(expected[name])
+        difference = float(np.max(np.abs(wanted - np.asarray(received[name]))))
+        if not difference <= TOLERANCE * max(1.0, float(np.max(np.abs(wanted)))):
+            raise BridgeError(
+                f'The tf_keras twin of "{model.name}" computes another "{name}": the largest difference is '
+                f"{difference:.3g}, allowed is {TOLERANCE:g} of the largest value."
+            )

@@ -1,0 +1,171 @@
+"""The contract every task fulfils, and TaskModel, the one keras.Model subclass that carries a task."""
+
+import abc
+import functools
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+import keras
+import numpy as np
+from keras import ops
+from keras.src.losses.loss import scale_loss_for_distribution
+
+from kerasvision.errors import WeightsError
+from kerasvision.preprocessing import Preprocessing
+
+Tensors = dict[str, Any]
+
+
+class Task(abc.ABC):
+    """What a net is for: its loss, its decoding, its metrics.
+
+    `loss`, `monitors` and `decode` are written in `keras.ops` alone: they run on every Keras backend, inside the
+    tf_keras twin during quantization-aware training, and inside every exported file.
+    """
+
+    name: ClassVar[str]
+    labels: tuple[str, ...]
+    loss_names: tuple[str, ...]
+    monitor_names: tuple[str, ...]
+    primary_metric: str
+
+    @abc.abstractmethod
+    def loss(self, targets: Tensors, outputs: Tensors, sample_weight: Any = None) -> Tensors:
+        """Named scalars, averaged over the batch; their sum is trained."""
+
+    @abc.abstractmethod
+    def monitors(self, targets: Tensors, outputs: Tensors) -> Tensors:
+        """Named scalars of one batch that are shown while training, and not trained."""
+
+    @abc.abstractmethod
+    def decode(self, outputs: Tensors) -> Tensors:
+        """Raw outputs to predictions, the same function everywhere."""
+
+    @abc.abstractmethod
+    def metrics(self, targets: Mapping[str, np.ndarray], predictions: Mapping[str, np.ndarray]) -> dict[str, float]:
+        """Figures over a whole data set, from decoded predictions, outside any graph."""
+
+    @abc.abstractmethod
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments, in types that JSON knows."""
+
+
+@keras.saving.register_keras_serializable("kerasvision")
+class TaskModel(keras.Model):
+    """A flat functional graph from raw pixels to a dict of raw outputs, with a task on board.
+
+    `compile("adam")` and `fit(dataset)` need nothing more. Saved to `.keras`, it comes back whole wherever
+    `kerasvision` was imported: the file holds the `create_model` call, and the weights.
+
+    Made by `kerasvision.create_model`.
+
+    Args:
+        inputs: the "image" input, [B, H, W, C] pixels of 0..255.
+        outputs: name -> raw output.
+        task: loss, decode and metrics.
+        preprocessing: of the image; its scale and offset are the graph's first layer.
+        build: {"name": ..., "arguments": {...}}, the call that rebuilds this graph.
+    """
+
+    def __init__(
+        self, inputs: Any, outputs: Tensors, *, task: Task, preprocessing: Preprocessing, build: dict[str, Any]
+    ) -> None:
+        super().__init__(inputs, outputs, name=build["name"])
+        self.task = task
+        self.preprocessing = preprocessing
+        self.fit_data: Any = None
+        # A closure, because Keras would wrap a dict attribute and save it as a layer's state.
+        self._build_call = lambda: build
+        self._trackers = [keras.metrics.Mean(name=name) for name in (*task.loss_names, *task.monitor_names)]
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Class names, in the order of the outputs."""
+        return self.task.labels
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """(height, width) of the input in pixels."""
+        return tuple(self.input_shape[1:3])
+
+    @property
+    def channels(self) -> int:
+        """Channels of the input, 1 or 3."""
+        return self.input_shape[3]
+
+    @functools.cached_property
+    def net(self) -> keras.Model:
+        """The graph behind the preprocessing: normalized image -> dict of raw outputs, on shared layers."""
+        return keras.Model(self.get_layer("preprocessing").output, self.output, name=self.name)
+
+    def __dir__(self) -> list[str]:
+        # Keras saves every attribute that `dir` names; `net` is a view on layers that are saved already.
+        return [name for name in super().__dir__() if name != "net"]
+
+    @property
+    def metrics(self) -> list[keras.metrics.Metric]:
+        """Keras's own metrics, and one running mean for each named loss and monitor."""
+        return [*super().metrics, *self._trackers]
+
+    def fit(self, x: Any = None, y: Any = None, **kwargs: Any) -> Any:
+        """Train as `keras.Model.fit` does; remembers the data set, so that `export` can check files on it."""
+        validation = kwargs.get("validation_data")
+        self.fit_data = validation if validation is not None else (x if y is None else (x, y))
+        if hasattr(x, "element_spec"):
+            kwargs.setdefault("shuffle", False)  # Keras warns when it cannot shuffle, and it cannot shuffle these.
+        return super().fit(x, y, **kwargs)
+
+    def compute_loss(
+        self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True
+    ) -> Any:
+        """Sum of the task's losses and of the layers' own (regularizers)."""
+        losses = self.task.loss(y, y_pred, sample_weight)
+        shown = {**losses, **self.task.monitors(y, y_pred)}
+        batch = ops.shape(next(iter(y_pred.values())))[0]
+        for tracker in self._trackers:
+            tracker.update_state(shown[tracker.name], sample_weight=ops.cast(batch, "float32"))
+        total = sum([*losses.values(), *self.losses])
+        return scale_loss_for_distribution(total)
+
+    def get_config(self) -> dict[str, Any]:
+        """The `create_model` call that rebuilds this model."""
+        return self._build_call()
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> "TaskModel":
+        """Rebuild through the registry, with fresh weights."""
+        from kerasvision.registry import create_model
+
+        return create_model(config["name"], **config["arguments"])
+
+    def load_trained(self, path: str | Path) -> None:
+        """Load the weights of a `.weights.h5` or `.keras` file of the same architecture.
+
+        From a `.keras` file with other classes, everything but the last layer is taken.
+
+        Raises:
+            WeightsError: not such a file, or its weights do not fit this model.
+        """
+        path = Path(path)
+        if not path.name.endswith((".keras", ".weights.h5")):
+            raise WeightsError(f"Expected weights in a .weights.h5 or .keras file, got {path}.")
+        try:
+            if path.suffix == ".keras":
+                self._copy_weights(keras.saving.load_model(path, compile=False))
+            else:
+                self.load_weights(path)
+        except Exception as error:
+            raise WeightsError(
+                f"The weights in {path} do not fit {self.name}: {error}. Build the model with the name and arguments "
+                "(alpha, filters, ...) that the weights were trained with."
+            ) from error
+
+    def _copy_weights(self, trained: keras.Model) -> None:
+        heads = {id(output) for output in self.outputs} if len(trained.labels) != len(self.labels) else set()
+        for layer in self.layers:
+            values = trained.get_layer(layer.name).get_weights()
+            if [weight.shape for weight in layer.weights] == [value.shape for value in values]:
+                layer.set_weights(values)
+            elif id(layer.output) not in heads:
+                raise ValueError(f'layer "{layer.name}" has weights of other shapes')

@@ -1,0 +1,170 @@
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import kerasvision as kv
+from kerasvision.compress.bridge import build_twin
+from kerasvision.compress.policy import fake_quantize
+from kerasvision.errors import QuantizationError
+
+
+def batches(count=64, shape=(8, 8, 1), classes=3, batch=16, seed=0):
+    rng = np.random.default_rng(seed)
+    label = rng.integers(0, classes, count)
+    images = rng.normal(100 + 25 * label[:, None, None, None], 20, (count, *shape)).clip(0, 255).astype("uint8")
+    return tf.data.Dataset.from_tensor_slices((images, {"label": label})).batch(batch)
+
+
+@pytest.fixture(scope="module")
+def trained():
+    keras.utils.set_random_seed(0)
+    model = kv.create_model(
+        "small_cnn", num_classes=3, labels=["a", "b", "c"], input_shape=(8, 8, 1), filters=[8, 12], label_smoothing=0.1
+    )
+    model.compile(keras.optimizers.Adam(0.01))
+    model.fit(batches(), epochs=8, verbose=0)
+    return model
+
+
+@pytest.fixture(scope="module")
+def quantized(trained):
+    quantized = kv.quantize(trained)
+    quantized.compile("adam", learning_rate=1e-3)
+    quantized.fit(batches(), validation_data=batches(seed=1), epochs=3, verbose=0)
+    return quantized
+
+
+def test_trains_with_the_same_task_loss(trained):
+    quantized = kv.quantize(trained)
+    quantized.compile("adam", learning_rate=1e-3)
+    history = quantized.fit(batches(), validation_data=batches(seed=1), epochs=2, verbose=0).history
+    assert set(history) == {
+        f"{prefix}{name}" for prefix in ("", "val_") for name in ("loss", "crossentropy", "accuracy")
+    }
+    images, targets = next(iter(batches()))
+    outputs = quantized(images)
+    expected = float(trained.task.loss(targets, outputs)["crossentropy"])
+    assert float(quantized.compute_loss(images, targets, outputs)) == pytest.approx(expected, rel=1e-6)
+    assert history["loss"] == pytest.approx(history["crossentropy"])
+
+
+def test_stays_close_to_the_float_model(trained, quantized):
+    images = np.concatenate([images for images, _ in batches(seed=2)])
+    label = np.concatenate([targets["label"] for _, targets in batches(seed=2)])
+    float_accuracy = np.mean(trained.predict(images, verbose=0)["logits"].argmax(1) == label)
+    int8_accuracy = np.mean(quantized.predict(images, verbose=0)["logits"].argmax(1) == label)
+    assert float_accuracy > 0.8
+    assert int8_accuracy >= float_accuracy - 0.05
+
+
+def test_every_trainable_weight_of_the_model_trains(trained, quantized):
+    assert len(quantized.trainable_variables) == len(trained.trainable_variables)
+
+
+def test_the_input_range_is_what_pixels_become(quantized):
+    assert quantized.ranges()["input"] == (-1.0, 1.0)
+
+
+def test_ranges_are_those_of_the_data(quantized):
+    """After 12 steps TFMOT's own moving average would still stand within 2 % of [-6, 6]."""
+    images = np.concatenate([images for images, _ in batches()])
+    probe = quantized.net.get_layer("quant_stage0_0_relu")
+    seen = keras.ops.convert_to_numpy(
+        tf.nn.relu(build_probe(quantized, probe.name)(images.astype("float32") / 127.5 - 1.0))
+    )
+    low, high = quantized.ranges()["stage0_0_relu/output"]
+    assert low == 0.0
+    assert high == pytest.approx(seen.max(), rel=0.25)
+
+
+def build_probe(quantized, name):
+    import tf_keras
+
+    layer = quantized.net.get_layer(name)
+    return tf_keras.Model(quantized.net.inputs, layer.input)
+
+
+def test_weights_come_back_in_a_rebuilt_model(trained, quantized, tmp_path):
+    quantized.save_weights(tmp_path / "quantized.weights.h5")
+    again = kv.quantize(trained)
+    again.load_weights(tmp_path / "quantized.weights.h5")
+    images, _ = next(iter(batches()))
+    np.testing.assert_array_equal(again(images)["logits"], quantized(images)["logits"])
+    assert again.ranges() == quantized.ranges()
+    again.check_trained()
+
+
+def test_an_untrained_quantized_model_says_so(trained):
+    with pytest.raises(QuantizationError, match=r"never observed.*Fine-tune first"):
+        kv.quantize(trained).check_trained()
+
+
+def test_the_float_model_is_left_alone(trained):
+    before = [weight.copy() for weight in trained.get_weights()]
+    quantized = kv.quantize(trained)
+    quantized.compile("sgd", learning_rate=0.1)
+    quantized.fit(batches(), epochs=1, verbose=0)
+    for old, new in zip(before, trained.get_weights(), strict=True):
+        np.testing.assert_array_equal(new, old)
+
+
+class TestPolicy:
+    def net(self):
+        layers = keras.layers
+        x = image = keras.Input((8, 8, 4))
+        x = layers.Conv2D(4, 3, padding="same", name="conv")(x)
+        x = layers.Multiply(name="gate")([x, layers.Activation("sigmoid", name="sigmoid")(x)])
+        x = layers.BatchNormalization(name="late_bn")(x)
+        return build_twin(keras.Model(image, {"out": layers.Conv2D(2, 1, name="last")(x)}))
+
+    def test_all_problems_are_listed_at_once(self):
+        with pytest.raises(QuantizationError, match=r"(?s)gate \(Multiply\).*late_bn \(BatchNormalization\).*islands"):
+            fake_quantize(self.net())
+
+    def test_islands_are_allowed_by_name(self):
+        net = fake_quantize(self.net(), islands=("gate", "late_bn"))
+        assert net(np.zeros((1, 8, 8, 4), "float32"))["out"].shape == (1, 8, 8, 2)
+
+    def test_an_unknown_island_gives_the_closest(self):
+        with pytest.raises(QuantizationError, match='no layer "gat" to leave in float.*"gate"'):
+            fake_quantize(self.net(), islands=("gat",))
+
+
+def test_only_task_models():
+    with pytest.raises(TypeError, match="made by kerasvision.create_model"):
+        kv.quantize(keras.Sequential([keras.layers.Dense(1)]))
+
+
+REPLICAS = """
+import keras, numpy as np, tensorflow as tf
+tf.config.set_logical_device_configuration(
+    tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2)
+import kerasvision as kv
+keras.utils.set_random_seed(0)
+model = kv.create_model("small_cnn", num_classes=3, input_shape=(8, 8, 1), filters=[4])
+rng = np.random.default_rng(0)
+images = rng.integers(0, 256, (32, 8, 8, 1)).astype("uint8")
+data = tf.data.Dataset.from_tensor_slices((images, {"label": rng.integers(0, 3, 32)})).batch(16, drop_remainder=True)
+with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
+    quantized = kv.quantize(model)
+    quantized.compile("sgd", learning_rate=0.01)
+quantized.fit(data, epochs=3, verbose=0)
+quantized.check_trained()
+drift = [max(abs(v.numpy() - w.values[0].numpy()).max() for v in w.values) for w in quantized.net.weights
+         if w.name.endswith(("_min:0", "_max:0"))]
+high = quantized.ranges()["stage0_0_relu/output"][1]
+print(len(drift), max(drift), high)
+"""
+
+
+def test_ranges_of_mirrored_replicas_agree():
+    done = subprocess.run([sys.executable, "-c", REPLICAS], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    count, drift, high = done.stdout.split()[-3:]
+    assert int(count) >= 8
+    assert float(drift) == 0.0
+    assert 0.0 < float(high) != 6.0
