@@ -39,9 +39,12 @@ $(VENV)/.installed-dev: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(PIP) -e '.[dev]'
 	touch $@ $(VENV)/.installed-test $(VENV)/.installed
 
-# The versions that CI runs. The file serves every supported Python: a line that needs it carries a marker.
+# One file for every supported Python: uv resolves them all at once and adds the markers.
 lock: $(VENV)/.installed-dev
-	$(BIN)/python -m pip freeze --exclude-editable > constraints.txt
+	echo '# The exact versions CI runs, on every supported Python. Written by `make lock`.' > constraints.new
+	$(BIN)/uv pip compile pyproject.toml --universal --all-extras --python-version 3.10 \
+		--no-annotate --no-header --quiet >> constraints.new
+	mv constraints.new constraints.txt
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .coverage*
