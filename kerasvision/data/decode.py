@@ -1,0 +1,221 @@
+"""From a file to pixels: one set of TensorFlow functions serves the input pipeline and `load_image` alike."""
+
+import os
+
+import numpy as np
+import tensorflow as tf
+
+from kerasvision.data.inspect import BadFile, Decoder, decode_with_pillow, inspect_file
+from kerasvision.errors import DataError
+from kerasvision.preprocessing import Preprocessing
+
+LETTERBOX_GREY = 114
+
+
+def load_image(
+    image: str | os.PathLike[str] | np.ndarray,
+    image_size: tuple[int, int],
+    channels: int = 3,
+    preprocessing: Preprocessing | None = None,
+) -> np.ndarray:
+    """Loads one image exactly as the input pipeline does, bit for bit.
+
+    Args:
+        image: path of an image file, or pixels 0..255: [H, W], [H, W, 1], [H, W, 3] or [H, W, 4] (laid over white).
+        image_size: (H, W) of the result.
+        channels: 3 for RGB, 1 for grey.
+        preprocessing: how the image is fitted into `image_size`; stretched where None.
+
+    Returns:
+        float32 [H, W, channels], whole numbers 0..255.
+
+    Raises:
+        DataError: the file or the array is not a usable image.
+    """
+    # An accelerator's resizing kernel may round otherwise than the pipeline, which runs on the CPU.
+    with tf.device("CPU"):
+        pixels = tf.constant(read_image(image))
+        return fit_image(pixels, image_size, channels, preprocessing or Preprocessing()).numpy().astype(np.float32)
+
+
+def read_image(image: str | os.PathLike[str] | np.ndarray) -> np.ndarray:
+    """Reads one image at its own size, upright.
+
+    Args:
+        image: path of an image file, or pixels 0..255: [H, W], [H, W, 1], [H, W, 3] or [H, W, 4] (laid over
+            white).
+
+    Returns:
+        uint8 [H, W, 1] or [H, W, 3]; files always give three channels.
+
+    Raises:
+        DataError: the file or the array is not a usable image.
+    """
+    if isinstance(image, np.ndarray):
+        return as_pixels(image)
+    path = os.fspath(image)
+    info = inspect_file(path)
+    if isinstance(info, BadFile):
+        raise DataError(f"Cannot read {info}.")
+    with tf.device("CPU"):
+        return decode_file(path, info.decoder, info.orientation).numpy()
+
+
+def as_pixels(image: np.ndarray) -> np.ndarray:
+    """Pixels in the form the pipeline stores them.
+
+    Args:
+        image: [H, W], [H, W, 1], [H, W, 3] or [H, W, 4]; uint8, or another type with values 0..255 (rounded).
+
+    Returns:
+        uint8 [H, W, 1] or [H, W, 3].
+
+    Raises:
+        DataError: another shape, or values outside 0..255.
+    """
+    pixels = image[..., None] if image.ndim == 2 else image
+    if pixels.ndim != 3 or pixels.shape[-1] not in (1, 3, 4) or 0 in pixels.shape:
+        raise DataError(f"An image array must be [H, W], [H, W, 1], [H, W, 3] or [H, W, 4], got {list(image.shape)}.")
+    if pixels.dtype != np.uint8:
+        if not (np.isfinite(pixels).all() and pixels.min() >= 0 and pixels.max() <= 255):
+            raise DataError(
+                f"Pixels must lie in 0..255, got {pixels.min()} to {pixels.max()} ({pixels.dtype}); scale them first."
+            )
+        pixels = np.rint(pixels).astype(np.uint8)
+    if pixels.shape[-1] == 4:
+        alpha = pixels[..., 3:].astype(np.int32)
+        pixels = ((pixels[..., :3] * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
+    return np.ascontiguousarray(pixels)
+
+
+def decode_file(path: tf.Tensor | str, decoder: tf.Tensor | int, orientation: tf.Tensor | int) -> tf.Tensor:
+    """Decodes an image file, upright, with the decoder its inspection chose.
+
+    Args:
+        path: the file's name.
+        decoder: a `Decoder` value, int32 scalar.
+        orientation: EXIF orientation, 1..8, int32 scalar.
+
+    Returns:
+        uint8 [H, W, 3].
+    """
+    content = tf.io.read_file(path)
+    pixels = tf.switch_case(
+        tf.cast(decoder, tf.int32),
+        {
+            Decoder.JPEG: lambda: _decode_jpeg(content),
+            Decoder.PNG: lambda: tf.io.decode_png(content, channels=3),
+            Decoder.PNG16: lambda: _decode_png16(content),
+            Decoder.PILLOW: lambda: tf.numpy_function(_decode_odd, [content], tf.uint8),
+        },
+    )
+    pixels = tf.ensure_shape(pixels, [None, None, 3])
+    return _turn_upright(pixels, tf.cast(orientation, tf.int32))
+
+
+def _decode_jpeg(content: tf.Tensor) -> tf.Tensor:
+    # The accurate DCT is what Pillow uses: both decoders then agree in every bit. Recovery is for a file that has
+    # all its lines but a damaged end, which Pillow takes too; a line short is still an error.
+    return tf.io.decode_jpeg(content, channels=3, dct_method="INTEGER_ACCURATE", try_recover_truncated=True)
+
+
+def _decode_odd(content: bytes | np.ndarray) -> np.ndarray:
+    # A graph hands over bytes, eager execution an array of one object.
+    return decode_with_pillow(np.asarray(content, dtype=object).item())
+
+
+def _decode_png16(content: tf.Tensor) -> tf.Tensor:
+    """uint8 [H, W, 3] from a 16-bit PNG: laid over white, then 0..65535 scaled to 0..255."""
+    rgba = tf.cast(tf.io.decode_png(content, channels=4, dtype=tf.uint16), tf.int64)
+    color, alpha = rgba[..., :3], rgba[..., 3:]
+    over_white = (color * alpha + 65535 * (65535 - alpha)) // 65535
+    return tf.cast((over_white + 128) // 257, tf.uint8)
+
+
+def _turn_upright(pixels: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
+    """Undoes an EXIF orientation (EXIF 2.3, tag 0x0112)."""
+
+    def transpose(image: tf.Tensor) -> tf.Tensor:
+        return tf.transpose(image, [1, 0, 2])
+
+    turns = (
+        lambda: pixels,
+        lambda: pixels[:, ::-1],
+        lambda: pixels[::-1, ::-1],
+        lambda: pixels[::-1],
+        lambda: transpose(pixels),
+        lambda: transpose(pixels)[:, ::-1],
+        lambda: transpose(pixels)[::-1, ::-1],
+        lambda: transpose(pixels)[::-1],
+    )
+    return tf.switch_case(orientation - 1, turns)
+
+
+def fit_image(pixels: tf.Tensor, image_size: tuple[int, int], channels: int, preprocessing: Preprocessing) -> tf.Tensor:
+    """Brings decoded pixels to the size and the channels a net takes.
+
+    Resizing uses a filter as wide as the shrinkage (antialiasing). The result is rounded to whole pixel values, so
+    that a cached image, a float net and a uint8 file all see the same numbers.
+
+    Args:
+        pixels: uint8 [H, W, 1 or 3] of any size.
+        image_size: (H', W') of the result.
+        channels: 1 or 3.
+        preprocessing: `fit`, `crop_fraction` and `interpolation` are used.
+
+    Returns:
+        uint8 [H', W', channels].
+    """
+    if pixels.shape[-1] != channels:
+        pixels = _to_grey(pixels) if channels == 1 else tf.repeat(pixels, 3, axis=-1)
+    source = tf.shape(pixels)[:2]
+    resized, offset = _placement(source, image_size, preprocessing)
+    # One op resizes and crops: output pixel y looks at input (y + offset) * source / resized.
+    fitted = tf.raw_ops.ScaleAndTranslate(
+        images=pixels[None],
+        size=tf.constant(image_size, tf.int32),
+        scale=tf.cast(resized, tf.float32) / tf.cast(source, tf.float32),
+        translation=tf.cast(offset, tf.float32),
+        kernel_type="triangle" if preprocessing.interpolation == "bilinear" else "keyscubic",
+        antialias=True,
+    )[0]
+    fitted = tf.cast(tf.clip_by_value(tf.round(fitted), 0.0, 255.0), tf.uint8)
+    if preprocessing.fit == "letterbox":
+        fitted = tf.where(
+            _inside(image_size, offset, resized)[..., None], fitted, tf.constant(LETTERBOX_GREY, tf.uint8)
+        )
+    return tf.ensure_shape(fitted, [*image_size, channels])
+
+
+def _placement(
+    source: tf.Tensor, image_size: tuple[int, int], preprocessing: Preprocessing
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Size of the whole resized image and where its upper left corner lies in the result: two int32 (y, x)."""
+    target = tf.constant(image_size, tf.int32)
+    if preprocessing.fit == "stretch":
+        return target, tf.zeros_like(target)
+    ratios = tf.cast(target, tf.float64) / tf.cast(source, tf.float64)
+    if preprocessing.fit == "crop":
+        ratio = tf.reduce_max(ratios) / preprocessing.crop_fraction
+        resized = tf.cast(tf.round(tf.cast(source, tf.float64) * ratio), tf.int32)
+        resized = tf.maximum(resized, target)
+    else:
+        ratio = tf.reduce_min(ratios)
+        resized = tf.cast(tf.round(tf.cast(source, tf.float64) * ratio), tf.int32)
+        resized = tf.clip_by_value(resized, 1, target)
+    return resized, (target - resized) // 2
+
+
+def _inside(image_size: tuple[int, int], offset: tf.Tensor, resized: tf.Tensor) -> tf.Tensor:
+    """bool [H, W]: where a letterboxed image lies in its frame."""
+    rows, columns = tf.range(image_size[0]), tf.range(image_size[1])
+    inside_rows = (rows >= offset[0]) & (rows < offset[0] + resized[0])
+    inside_columns = (columns >= offset[1]) & (columns < offset[1] + resized[1])
+    return inside_rows[:, None] & inside_columns[None, :]
+
+
+def _to_grey(pixels: tf.Tensor) -> tf.Tensor:
+    """uint8 [H, W, 1] luma (ITU-R 601) from uint8 [H, W, 3], in Pillow's whole-number arithmetic."""
+    weights = tf.constant([19595, 38470, 7471], tf.int32)
+    luma = tf.reduce_sum(tf.cast(pixels, tf.int32) * weights, axis=-1, keepdims=True)
+    return tf.cast((luma + 32768) // 65536, tf.uint8)
