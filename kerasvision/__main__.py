@@ -1,0 +1,5 @@
+"""`python -m kerasvision`."""
+
+from kerasvision.cli import main
+
+main(prog_name="kerasvision")

@@ -1,0 +1,206 @@
+"""The verbs. Each one calls a public function and says how its result looks."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import click
+
+import kerasvision
+from kerasvision.cli.verb import Result, Verb
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+DATA_HELP = "Class folders, a CSV of path,label, tfds:NAME, or a known set such as digits."
+FORMAT_HELP = "How to read --data; recognised when left out."
+SKIP_HELP = "Leave out images that cannot be read, and say which."
+TASK_HELP = "classification"
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(kerasvision.__version__, prog_name="kerasvision")
+def main() -> None:
+    """Computer vision for Keras 3, from a data set to a phone: train, quantize, export, prove the file."""
+
+
+@main.command("list", cls=Verb)
+@click.option("--task", help=f"Only models for this task ({TASK_HELP}).")
+def list_verb(task: str | None) -> Result:
+    """List the models that can be trained."""
+    from kerasvision.registry import BACKBONE, get_entry, list_models
+
+    models = []
+    for name in list_models(task):
+        entry, does = get_entry(name, task)
+        models.append(
+            {
+                "name": name,
+                "tasks": [does],
+                "backbone": entry.kind == BACKBONE,
+                "input_shape": list(entry.input_shape),
+                "weights": {
+                    key: {
+                        "parameters": weights.parameters,
+                        "classes": weights.classes,
+                        "metrics": dict(weights.metrics),
+                        "source": weights.source,
+                        "license": weights.license,
+                    }
+                    for key, weights in entry.weights.items()
+                },
+            }
+        )
+
+    def show(console: "Console") -> None:
+        from kerasvision.cli.tables import show_models
+
+        show_models(console, models)
+
+    return Result({"models": models}, show)
+
+
+@main.command(cls=Verb, short_help="Train, quantize, export and report.", resumable=True)
+@click.argument("arguments", nargs=-1, metavar="[RECIPE] [KEY=VALUE]...")
+@click.option("--task", help=f"Without RECIPE: the task ({TASK_HELP}).")
+@click.option("--model", help="Without RECIPE: a name from `kerasvision list`.")
+@click.option("--weights", help='Without RECIPE: trained weights to start from, such as "imagenet", or a file.')
+@click.option("--data", help=DATA_HELP)
+@click.option("--data-format", help=FORMAT_HELP)
+@click.option("--epochs", type=click.IntRange(min=0), help="Passes over the training images.")
+@click.option("--skip-bad-files", is_flag=True, help=SKIP_HELP)
+@click.option("--out", type=click.Path(file_okay=False), help="Run folder; saved_models/NAME when left out.")
+@click.option("--overwrite", is_flag=True, help="Replace an earlier run in that folder.")
+def train(arguments: tuple[str, ...], overwrite: bool, **options: Any) -> Result:
+    """Train, quantize, export and report, as RECIPE (.py or .yaml) says, or --model and --data.
+
+    KEY=VALUE changes the recipe: train.epochs=3 model.arguments.alpha=0.5. An unfinished run in the folder is
+    continued.
+    """
+    from kerasvision.cli.recipes import recipe_and_folder
+
+    return _run(*recipe_and_folder(arguments, **options), overwrite=overwrite)
+
+
+@main.command(cls=Verb, short_help="Train and quantize on embedded digits.", resumable=True)
+@click.option("--out", type=click.Path(file_okay=False), default="saved_models/digits", show_default=True)
+@click.option("--epochs", type=click.IntRange(min=1), help="Fewer than the recipe's for a quick look.")
+def demo(out: str, epochs: int | None) -> Result:
+    """Train on the embedded digits, quantize, export, and compare the float file with the int8 file."""
+    from kerasvision.demo import digits
+    from kerasvision.recipe import override
+
+    recipe = override(digits(), [] if epochs is None else [f"train.epochs={epochs}"])
+    return _run(recipe, Path(out), overwrite=False)
+
+
+def _run(recipe: Any, folder: Path, overwrite: bool) -> Result:
+    from kerasvision.report.page import REPORT
+    from kerasvision.training import train as train_recipe
+
+    metrics = train_recipe(recipe, folder, overwrite=overwrite)
+    report = folder / REPORT
+
+    def show(console: "Console") -> None:
+        from kerasvision.cli.tables import show_run
+
+        show_run(console, metrics, report)
+
+    return Result({"run": str(folder), "report": str(report), **metrics}, show)
+
+
+@main.command(cls=Verb, short_help="Measure a model on labelled images.")
+@click.argument("artifact")
+@click.option("--data", help=f"{DATA_HELP} The run's own data when left out.")
+@click.option("--data-format", help=FORMAT_HELP)
+@click.option("--split", default="test", show_default=True, help="train, validation, test or all.")
+@click.option("--skip-bad-files", is_flag=True, help=SKIP_HELP)
+def evaluate(artifact: str, data: str | None, data_format: str | None, split: str, skip_bad_files: bool) -> Result:
+    """Measure ARTIFACT: a run folder, .keras, .tflite, .onnx or SavedModel folder."""
+    from kerasvision.run_data import splits_of
+    from kerasvision.runtime import load
+
+    predictor = load(artifact)
+    on_bad_files: Literal["skip"] | None = "skip" if skip_bad_files else None
+    loaded = predictor.load_data(data, data_format, split=split, on_bad_files=on_bad_files)
+    targets, predictions = predictor.collect(loaded, split)
+    split = ", ".join(splits_of(loaded, split))
+    metrics = predictor.task.metrics(targets, predictions)
+    images = len(next(iter(targets.values())))
+
+    def show(console: "Console") -> None:
+        from kerasvision.cli.tables import show_metrics
+
+        show_metrics(console, f"{artifact} on {images} images ({loaded.source}, {split})", metrics)
+
+    values = {"artifact": artifact, "data": loaded.source, "split": split, "images": images, "metrics": metrics}
+    skipped = [str(file) for file in loaded.skipped]
+    return Result({**values, "skipped": skipped}, show)
+
+
+@main.command(cls=Verb, short_help="Say what a model sees on images.")
+@click.argument("artifact")
+@click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
+@click.option("--out", type=click.Path(file_okay=False), help="Folder for drawn images and predictions.json.")
+@click.option("--top", type=click.IntRange(min=1), default=5, show_default=True, help="Labels for each image.")
+@click.option("--skip-bad-files", is_flag=True, help=SKIP_HELP)
+def predict(artifact: str, images: tuple[str, ...], out: str | None, top: int, skip_bad_files: bool) -> Result:
+    """Say what ARTIFACT sees on images; IMAGE is a file or a folder of them."""
+    from kerasvision.runtime import load
+
+    predictions = load(artifact).predict(list(images), top, on_bad_files="skip" if skip_bad_files else "stop")
+    files = predictions.save(out) if out else []
+    values = {"artifact": artifact, **predictions.to_dict()}
+
+    def show(console: "Console") -> None:
+        from kerasvision.cli.tables import show_predictions
+
+        show_predictions(console, values, files)
+
+    return Result({**values, "files": [str(file) for file in files]}, show)
+
+
+@main.command(cls=Verb)
+@click.argument("artifact", metavar="RUN|MODEL.keras")
+@click.option("--format", "format_", default="tflite", show_default=True, help="tflite, saved_model or onnx.")
+@click.option("--quantization", default="none", show_default=True, help="none, float16, dynamic, int8 or qat.")
+@click.option("--data", help=f"{DATA_HELP} The run's own data when left out.")
+@click.option("--data-format", help=FORMAT_HELP)
+@click.option(
+    "--out", type=click.Path(file_okay=False), help="Folder for the file; exports/ beside the model when left out."
+)
+@click.option("--threads", type=click.IntRange(min=1), default=2, show_default=True, help="Of the latency measurement.")
+def export(artifact: str, format_: str, quantization: str, **options: Any) -> Result:
+    """Write a model file, run it again, and compare it with the Keras model."""
+    from kerasvision.cli.exporting import export_artifact
+
+    report = export_artifact(Path(artifact), format_, quantization, **options)
+
+    def show(console: "Console") -> None:
+        from kerasvision.cli.tables import show_exports
+
+        show_exports(console, [report])
+        console.print(report["path"], soft_wrap=True, markup=False)
+
+    return Result(report, show)
+
+
+@main.command(cls=Verb)
+@click.argument("artifacts", nargs=-1, required=True, metavar="ARTIFACT...")
+@click.option("--threads", type=click.IntRange(min=1), default=2, show_default=True)
+@click.option(
+    "--runs", type=click.IntRange(min=1), default=50, show_default=True, help="Measured after five to warm up."
+)
+def benchmark(artifacts: tuple[str, ...], threads: int, runs: int) -> Result:
+    """Measure how long one image takes, and how large each ARTIFACT is."""
+    from kerasvision.export import benchmark as measure
+    from kerasvision.runtime import model_path
+
+    files = {artifact: model_path(Path(artifact)) for artifact in artifacts}
+    rows = [{"artifact": name, **measure(file, threads=threads, runs=runs)} for name, file in files.items()]
+
+    def show(console: "Console") -> None:
+        from kerasvision.cli.tables import show_benchmarks
+
+        show_benchmarks(console, rows)
+
+    return Result({"rows": rows}, show)

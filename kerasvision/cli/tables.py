@@ -1,0 +1,130 @@
+"""Results as tables for a terminal."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from kerasvision.report.tables import export_rows, metric_name, milliseconds, percent, size
+
+
+def table(console: Console, columns: Sequence[str], rows: Sequence[Sequence[Any]], numbers: Sequence[str] = ()) -> None:
+    """Prints one table.
+
+    Args:
+        console: where to.
+        columns: headings.
+        rows: cells, printed as `str` gives them.
+        numbers: headings of columns that stand at the right.
+    """
+    made = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in columns:
+        made.add_column(column, justify="right" if column in numbers else "left", overflow="fold")
+    for row in rows:
+        made.add_row(*(escape(str(cell)) for cell in row))
+    console.print(made)
+
+
+def show_models(console: Console, models: Sequence[Mapping[str, Any]]) -> None:
+    """`kerasvision list`."""
+    rows = [
+        (
+            model["name"],
+            ", ".join(model["tasks"]),
+            "x".join(map(str, model["input_shape"])),
+            "\n".join(model["weights"]) or "-",
+            "\n".join(f"{weights['parameters']:,}" for weights in model["weights"].values()),
+            "\n".join(
+                ", ".join(f"{name} {value:.3f}" for name, value in weights["metrics"].items())
+                for weights in model["weights"].values()
+            ),
+            "\n".join(_origin(weights["source"]) for weights in model["weights"].values()),
+        )
+        for model in models
+    ]
+    columns = ("name", "task", "input", "weights", "parameters", "measured", "source")
+    table(console, columns, rows, numbers=("input", "parameters"))
+
+
+def _origin(source: str) -> str:
+    """The package or host that weights come from; `--json` has the whole path."""
+    return source.removeprefix("https://").split("/")[0]
+
+
+def show_metrics(console: Console, title: str, metrics: Mapping[str, float]) -> None:
+    """`kerasvision evaluate`: every figure, in full, so that two artifacts can be compared to the digit."""
+    console.print(f"[bold]{escape(title)}[/bold]")
+    rows = [(metric_name(key), f"{value:.6f}") for key, value in metrics.items()]
+    table(console, ("metric", "value"), rows, numbers=("value",))
+
+
+def show_predictions(console: Console, predictions: Mapping[str, Any], files: Sequence[Path]) -> None:
+    """`kerasvision predict`: one row for each image, its best label first."""
+    rows = []
+    for entry in predictions["predictions"]:
+        best, *others = entry["top"]
+        rest = ", ".join(f"{other['label']} {percent(other['score'], 1)}" for other in others)
+        rows.append((entry["image"], best["label"], percent(best["score"], 1), rest))
+    table(console, ("image", "label", "score", "then"), rows, numbers=("score",))
+    if files:
+        count = len(files) - 1
+        console.print(
+            f"{count} drawn image{'s' * (count != 1)} and predictions.json in {escape(str(files[-1].parent))}"
+        )
+
+
+def show_exports(console: Console, exports: Sequence[Mapping[str, Any]]) -> None:
+    """One row for each exported file, as in the report."""
+    rows = [
+        (
+            row["file"],
+            row["quantization"],
+            row["size"],
+            row["ratio"],
+            row["metric"],
+            row["median"],
+            row["ops"] or "-",
+            row["float_ops"] if row["integer"] and row["float_ops"] is not None else "-",
+        )
+        for row in export_rows(exports)
+    ]
+    metric = next((row["metric_name"].lower() for row in export_rows(exports) if row["metric_name"]), "metric")
+    columns = ("file", "quantization", "size", "of float", metric, "latency", "ops", "float ops")
+    table(console, columns, rows, numbers=columns[2:])
+
+
+def show_run(console: Console, metrics: Mapping[str, Any], report: Path | None) -> None:
+    """`kerasvision train` and `demo`: the figures, the files, and where the report is."""
+    figures = metrics.get("metrics") or {}
+    quantized = figures.get("quantized") or {}
+    console.print(f"[bold]{escape(str(metrics['model']))}[/bold] on the {figures.get('split', 'test')} split")
+    rows = [
+        (metric_name(key), percent(value), percent(quantized.get(key)))
+        for key, value in (figures.get("float") or {}).items()
+    ]
+    table(console, ("metric", "float", "quantized"), rows, numbers=("float", "quantized"))
+    if metrics.get("exports"):
+        show_exports(console, metrics["exports"])
+    if report is not None:
+        console.print(f"Report: {escape(str(report))}", soft_wrap=True)
+
+
+def show_benchmarks(console: Console, rows: Sequence[Mapping[str, Any]]) -> None:
+    """`kerasvision benchmark`."""
+    cells = [
+        (
+            row["artifact"],
+            size(row["size_bytes"]),
+            milliseconds(row["median_ms"]),
+            milliseconds(row["p90_ms"]),
+            row["runs"],
+            row["threads"] or "-",
+        )
+        for row in rows
+    ]
+    columns = ("artifact", "size", "median", "p90", "runs", "threads")
+    table(console, columns, cells, numbers=columns[1:])

@@ -1,0 +1,176 @@
+"""Predictions: the one result type that every artifact gives, checked when it is made."""
+
+import dataclasses
+import json
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from kerasvision.draw import draw
+from kerasvision.errors import DataError
+
+# What an image was given as: a file, or pixels 0..255 as [H, W], [H, W, 1], [H, W, 3] or [H, W, 4].
+ImageSource = str | np.ndarray
+Images = str | os.PathLike[str] | np.ndarray | Image.Image | Sequence[Any]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Predictions:
+    """What a model says about some images.
+
+    Args:
+        images: N paths or pixel arrays.
+        scores: [N, K] in 0..1; rows sum to 1 unless several labels are allowed.
+        labels: K class names.
+        multi_label: whether an image may have any number of labels.
+        shown: how many labels `top`, `draw` and `to_dict` give for each image unless told otherwise.
+
+    Raises:
+        ValueError: counts that do not fit each other, or scores outside 0..1.
+    """
+
+    images: tuple[ImageSource, ...]
+    scores: np.ndarray
+    labels: tuple[str, ...]
+    multi_label: bool = False
+    shown: int = 5
+
+    def __post_init__(self) -> None:
+        scores = np.array(self.scores, np.float32)
+        if scores.shape != (len(self.images), len(self.labels)):
+            raise ValueError(
+                f"{len(self.images)} images and {len(self.labels)} labels need scores of shape "
+                f"[{len(self.images)}, {len(self.labels)}], got {list(scores.shape)}."
+            )
+        # 1e-3 leaves room for the rounding of an int8 file and for float16.
+        if not (np.isfinite(scores).all() and (scores >= -1e-3).all() and (scores <= 1 + 1e-3).all()):
+            raise ValueError("Scores must be finite and lie in 0..1.")
+        if self.shown < 1:
+            raise ValueError(f"shown must be at least 1, got {self.shown}.")
+        scores.setflags(write=False)
+        object.__setattr__(self, "images", tuple(self.images))
+        object.__setattr__(self, "labels", tuple(self.labels))
+        object.__setattr__(self, "scores", scores)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def top(self, k: int | None = None) -> list[list[tuple[str, float]]]:
+        """The k best (label, score) pairs of each image, best first; ties in the order of the labels."""
+        return [self._ranked(row, k or self.shown) for row in self.scores]
+
+    def to_dict(self, k: int | None = None) -> dict[str, Any]:
+        """The k best labels of each image, in types that JSON knows; arrays are named by their position."""
+        return {
+            "multi_label": self.multi_label,
+            "predictions": [
+                {
+                    "image": image if isinstance(image, str) else index,
+                    "top": [{"label": label, "score": round(score, 6)} for label, score in ranked],
+                }
+                for index, (image, ranked) in enumerate(zip(self.images, self.top(k), strict=True))
+            ],
+        }
+
+    def draw(self, index: int, k: int | None = None) -> Image.Image:
+        """One image with its k best labels drawn below it."""
+        return draw(read_image(self.images[index]), ranked=self._ranked(self.scores[index], k or self.shown))
+
+    def save(self, directory: str | os.PathLike[str]) -> list[Path]:
+        """Writes every image with its prediction drawn below it, and then predictions.json.
+
+        Args:
+            directory: made where it does not exist.
+
+        Returns:
+            The files, predictions.json last.
+        """
+        directory = Path(directory)
+        directory.mkdir(parents=True, exist_ok=True)
+        files = []
+        for index, name in enumerate(self._names()):
+            path = directory / name
+            partial = path.with_name(f".{path.name}.part")
+            try:
+                self.draw(index).save(partial, format="PNG")
+                partial.replace(path)
+            finally:
+                partial.unlink(missing_ok=True)
+            files.append(path)
+        result = self.to_dict()
+        for entry, file in zip(result["predictions"], files, strict=True):
+            entry["drawn"] = file.name
+        partial = directory / ".predictions.json.part"
+        partial.write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n", "utf-8")
+        partial.replace(directory / "predictions.json")
+        return [*files, directory / "predictions.json"]
+
+    def _ranked(self, row: np.ndarray, k: int) -> list[tuple[str, float]]:
+        return [(self.labels[index], float(row[index])) for index in np.argsort(-row, kind="stable")[:k]]
+
+    def _names(self) -> Iterator[str]:
+        """File names for the drawings: of the image where it has one, and no name twice."""
+        used = set()
+        for index, image in enumerate(self.images):
+            stem = Path(image).stem if isinstance(image, str) else f"image{index}"
+            name, again = f"{stem}_prediction.png", 1
+            while name.lower() in used:
+                again += 1
+                name = f"{stem}_{again}_prediction.png"
+            used.add(name.lower())
+            yield name
+
+
+def image_sources(images: Images) -> list[ImageSource]:
+    """One entry for each image: its path, or its pixels.
+
+    Raises:
+        DataError: no image at all, or something that cannot be one.
+    """
+    from kerasvision.data.inspect import SUFFIXES
+
+    if isinstance(images, Image.Image):
+        return [np.asarray(images.convert("RGB"))]
+    if isinstance(images, np.ndarray):
+        return list(images) if images.ndim == 4 else [images]
+    if isinstance(images, str | os.PathLike):
+        path = Path(images)
+        if not path.is_dir():
+            return [str(path)]
+        known = {suffix for suffixes in SUFFIXES.values() for suffix in suffixes}
+        found = sorted(str(file) for file in path.rglob("*") if file.suffix.lower() in known and file.name[0] != ".")
+        if not found:
+            raise DataError(f"There is no image in {path}. Expected files ending in {', '.join(sorted(known))}.")
+        return list(found)
+    if not isinstance(images, list | tuple):
+        raise DataError(f"Expected paths or arrays of images, got a {type(images).__name__}.")
+    if not images:
+        raise DataError("No image was given.")
+    return [source for image in images for source in image_sources(image)]
+
+
+def read_image(image: ImageSource) -> np.ndarray:
+    """The whole image at its own size, upright.
+
+    Args:
+        image: path, or pixels.
+
+    Returns:
+        uint8 [H, W, 1] or [H, W, 3].
+
+    Raises:
+        DataError: the file or array is not a usable image.
+    """
+    from kerasvision.data.decode import as_pixels, decode_file
+    from kerasvision.data.inspect import BadFile, inspect_file
+
+    if isinstance(image, np.ndarray):
+        return as_pixels(image)
+    info = inspect_file(image)
+    if isinstance(info, BadFile):
+        raise DataError(f"Cannot draw on {info}.")
+    return decode_file(image, info.decoder, info.orientation).numpy()

@@ -1,0 +1,125 @@
+"""Which data an artifact is judged on, and how the data's labels meet the model's."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from kerasvision.data import Data, load_data
+from kerasvision.errors import DataError
+from kerasvision.recipe import DataRecipe, Recipe, load_recipe
+
+if TYPE_CHECKING:
+    from kerasvision.runtime import Predictor
+
+
+def recipe_of(path: Path) -> Recipe | None:
+    """The recipe of the run folder that an artifact is, or lies in; None where it lies in none.
+
+    Raises:
+        RecipeError: there is one, and it is damaged.
+    """
+    for folder in (path, *path.absolute().parents[:2]):
+        if (folder / "recipe.yaml").is_file():
+            return load_recipe(folder / "recipe.yaml")
+    return None
+
+
+def load_recipe_data(
+    data: DataRecipe, format: str | None = None, on_bad_files: Literal["stop", "skip"] | None = None
+) -> Data:
+    """The data of a recipe, split as in its run; `format` and `on_bad_files` override what it says."""
+    return load_data(
+        data.source,
+        format or data.format,
+        validation_fraction=data.validation_fraction,
+        test_fraction=data.test_fraction,
+        seed=data.split_seed,
+        on_bad_files=on_bad_files or data.on_bad_files,
+        multi_label=data.multi_label,
+        limit=data.limit,
+    )
+
+
+def same_source(source: str | os.PathLike[str], other: str) -> bool:
+    """Whether two sources are one, also where one path is relative."""
+    source = os.fspath(source)
+    return source == other or (Path(other).exists() and Path(source).resolve() == Path(other).resolve())
+
+
+def splits_of(data: Data, split: str) -> list[str]:
+    """The splits that a wish names: "all" are all of them, and "test" is the only one where there is only one.
+
+    Raises:
+        DataError: no such split.
+    """
+    names = [name for name in ("train", "validation", "test") if data.splits.get(name)]
+    if split == "all" or (split == "test" and len(names) == 1):
+        return names
+    if split not in names:
+        raise DataError(
+            f'{data.source} has no images in a split "{split}". It has: '
+            f"{', '.join(f'{name} ({len(data.splits[name])} images)' for name in names)}. "
+            'Name one of these, or "all".'
+        )
+    return [split]
+
+
+def align_labels(predictor: "Predictor", data: Data) -> list[int]:
+    """Where each label of a data set stands among a model's labels, found by name.
+
+    A model without names, whose labels are "0", "1", ... (ImageNet weights bring none), is matched by position.
+
+    Args:
+        predictor: the model.
+        data: the data set; its labels may stand in another order, or be only some of the model's.
+
+    Returns:
+        The model's index for each label of the data.
+
+    Raises:
+        DataError: the data has labels the model does not know, or several for an image where it gives one.
+    """
+    if data.multi_label != predictor.multi_label:
+        kinds = {True: "any number of labels", False: "one label"}
+        raise DataError(
+            f"{data.source} gives each image {kinds[data.multi_label]}, but {predictor.path} was trained for "
+            f"{kinds[predictor.multi_label]}. Load the data with multi_label={predictor.multi_label}."
+        )
+    numbered = predictor.labels == tuple(str(index) for index in range(len(predictor.labels)))
+    if numbered and len(data.labels) == len(predictor.labels) and set(data.labels) != set(predictor.labels):
+        return list(range(len(data.labels)))
+    unknown = [label for label in data.labels if label not in predictor.labels]
+    if unknown:
+        raise DataError(
+            f"{predictor.path} does not know the labels {few(unknown)} of {data.source}. It knows "
+            f"{few(predictor.labels)} ({len(predictor.labels)} in all). Rename the classes to the model's "
+            "names, or train a model for this data with create_model(..., labels=data.labels)."
+        )
+    return [predictor.labels.index(label) for label in data.labels]
+
+
+def to_model_order(targets: dict[str, np.ndarray], order: Sequence[int], classes: int) -> dict[str, np.ndarray]:
+    """Targets in the model's order of labels.
+
+    Args:
+        targets: {"label": [N]} or {"labels": [N, K of the data]}.
+        order: from `align_labels`.
+        classes: K of the model.
+
+    Returns:
+        {"label": [N]} or {"labels": [N, K of the model]}.
+    """
+    if "labels" not in targets:
+        return {"label": np.asarray(order)[targets["label"]]}
+    labels = np.zeros((len(targets["labels"]), classes), targets["labels"].dtype)
+    labels[:, order] = targets["labels"]
+    return {"labels": labels}
+
+
+def few(names: Sequence[str], count: int = 8) -> str:
+    """The first names of a list in quotes, and how many more there are."""
+    shown = ", ".join(f'"{name}"' for name in names[:count])
+    return shown if len(names) <= count else f"{shown} and {len(names) - count} more"
