@@ -1,0 +1,234 @@
+"""`export`: from a model to a file that was run again and found to do the same."""
+
+import dataclasses
+import re
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from kerasvision.errors import ExportError, UnknownNameError, closest
+from kerasvision.export import coverage, parity
+from kerasvision.export.atomic import staged
+from kerasvision.export.engines import open_engine
+from kerasvision.export.job import Job
+from kerasvision.export.onnx import write_onnx
+from kerasvision.export.process import converter
+from kerasvision.export.report import ExportReport
+from kerasvision.export.samples import collect, draw_samples, synthetic_images
+from kerasvision.export.saved_model import float_graph, in_float32, is_quantized, write_saved_model
+from kerasvision.export.tflite import write_tflite
+from kerasvision.export.timing import size_of, time_engine
+from kerasvision.progress import progress
+from kerasvision.task import TaskModel
+
+RUNS = 50
+
+
+@dataclasses.dataclass(frozen=True)
+class Format:
+    """A row of the table of formats: the file's name, what writes it, whether its tensors are integers."""
+
+    filename: str
+    write: Callable[[Job], None]
+    integer: bool = False
+
+
+FORMATS = {
+    ("saved_model", "none"): Format("model_saved_model", write_saved_model),
+    ("saved_model", "qat"): Format("model_qat_saved_model", write_saved_model),
+    ("tflite", "none"): Format("model_float32.tflite", write_tflite),
+    ("tflite", "float16"): Format("model_float16.tflite", write_tflite),
+    ("tflite", "dynamic"): Format("model_dynamic.tflite", write_tflite),
+    ("tflite", "int8"): Format("model_int8_ptq.tflite", write_tflite, integer=True),
+    ("tflite", "qat"): Format("model_int8.tflite", write_tflite, integer=True),
+    ("onnx", "none"): Format("model.onnx", write_onnx),
+    ("onnx", "int8"): Format("model_int8_ptq.onnx", write_onnx, integer=True),
+    ("onnx", "qat"): Format("model_int8.onnx", write_onnx, integer=True),
+}
+
+
+def export(
+    model: Any,
+    directory: str | Path,
+    *,
+    format: str = "tflite",
+    quantization: str | None = None,
+    data: Any = None,
+    samples: int = 64,
+    calibration: int = 200,
+    threads: int = 2,
+    benchmark: bool = True,
+    metric_data: Any = None,
+) -> ExportReport:
+    """Write a model file, run it again, and compare it with the model.
+
+    The file takes raw pixels of 0..255 ("image", [1, H, W, C]) and gives decoded outputs under their names;
+    preprocessing, labels and signature travel inside. A file that fails a check is not kept.
+
+    Args:
+        model: from `create_model` or `quantize`.
+        directory: where the file goes; its name follows from format and quantization.
+        format: "tflite", "saved_model" or "onnx".
+        quantization: "none", "float16", "dynamic" or "int8" (by calibration) for a model of `create_model`; "qat" for
+            one of `quantize`. "qat" or "none" when None, whichever fits.
+        data: data set of (images, targets) to take samples from; what `fit` was last given when None, and synthetic
+            images where there is none.
+        samples: number of images on which file and model are compared.
+        calibration: number of images from which "int8" takes its ranges.
+        threads: CPU threads of the checks and the benchmark.
+        benchmark: whether to measure the latency.
+        metric_data: data set of (images, targets) on which the task's metrics of file and model are computed.
+
+    Raises:
+        ExportError: the conversion failed, the file differs from the model, computes in float where it should not, or
+            could not be written. Nothing is left behind then, and an older file of that name stays.
+        UnknownNameError: no such format or quantization.
+        QuantizationError: a quantized model that was never trained.
+        ImportError: "onnx" without the extra of that name.
+    """
+    start = time.monotonic()
+    row, quantization = _choose(model, format, quantization)
+    if format != "saved_model":
+        converter.start()
+    model = model if is_quantized(model) else in_float32(model)
+    images, source, calibration_images = _samples(model, quantization, data, samples, calibration)
+    measured = None if metric_data is None else collect(metric_data, _shape(model))
+    target = Path(directory) / row.filename
+
+    with progress(f"Exporting {row.filename}", 4) as advance, staged(target) as path:
+        with tempfile.TemporaryDirectory(prefix="kerasvision-export-") as scratch:
+            row.write(Job(model, quantization, path, Path(scratch), calibration_images, lambda: advance(0)))
+        advance(1)
+        islands = tuple(getattr(model, "islands", ()))
+        ops, float_ops = _cover(path, row, model, islands) if format == "tflite" else ({}, [])
+        advance(1)
+        engine = open_engine(path, threads)
+        reference = _reference(model, rounded=row.integer)
+        differences = parity.compare(engine.run(images), reference(images), engine.outputs_quantization)
+        parity.check_parity(differences, quantization, row.integer, row.filename)
+        metrics, reference_metrics = {}, {}
+        if measured is not None:
+            metrics = model.task.metrics(measured[1], engine.run(measured[0]))
+            reference_metrics = model.task.metrics(measured[1], reference(measured[0]))
+        advance(1)
+        latency = time_engine(engine, threads, RUNS) if benchmark else {}
+        advance(1)
+        size = size_of(path)
+        signature = engine.signature
+    return ExportReport(
+        path=target,
+        format=format,
+        quantization=quantization,
+        signature=signature,
+        size_bytes=size,
+        parameters=_parameters(model),
+        labels=tuple(model.labels),
+        samples=len(images),
+        samples_source=source,
+        parity=differences,
+        metrics=metrics,
+        reference_metrics=reference_metrics,
+        latency=latency,
+        ops=ops,
+        float_ops=float_ops,
+        islands=islands,
+        seconds=time.monotonic() - start,
+    )
+
+
+def _choose(model: Any, format: str, quantization: str | None) -> tuple[Format, str]:
+    """The table's row, and the quantization's name."""
+    if keras.backend.backend() != "tensorflow":
+        raise ExportError(
+            f"Export needs Keras's TensorFlow backend, this process runs on {keras.backend.backend()}. "
+            "Save the model, and export it in a process with KERAS_BACKEND=tensorflow."
+        )
+    if not is_quantized(model) and not isinstance(model, TaskModel):
+        raise TypeError(
+            f"export expects a model of kerasvision.create_model or kerasvision.quantize, got {type(model).__name__}."
+        )
+    names = {name for name, _ in FORMATS}
+    if format not in names:
+        raise UnknownNameError(f'There is no export format "{format}".{closest(format, names)}')
+    quantization = quantization or ("qat" if is_quantized(model) else "none")
+    known = [of for name, of in FORMATS if name == format]
+    if quantization not in known:
+        raise UnknownNameError(
+            f'There is no quantization "{quantization}" for "{format}"; there is: {", ".join(known)}.'
+        )
+    if quantization == "qat" and not is_quantized(model):
+        raise ExportError(
+            'Quantization "qat" needs a model that was trained for it: quantized = kerasvision.quantize(model); '
+            "quantized.compile('adam'); quantized.fit(train, epochs=2); then export that one."
+        )
+    if quantization != "qat" and is_quantized(model):
+        raise ExportError(
+            f'A quantized model exports as "qat" only, not as "{quantization}". Export the model it was made from.'
+        )
+    if is_quantized(model):
+        model.check_trained()
+    return FORMATS[format, quantization], quantization
+
+
+def _shape(model: Any) -> tuple[int, int, int]:
+    return (*model.image_size, model.channels)
+
+
+def _samples(
+    model: Any, quantization: str, data: Any, samples: int, calibration: int
+) -> tuple[np.ndarray, str, np.ndarray | None]:
+    """Images to compare on, where they come from, and images to calibrate with."""
+    if samples < 1 or calibration < 1:
+        raise ValueError(f"samples and calibration must be at least 1, got {samples} and {calibration}.")
+    data = model.fit_data if data is None else data
+    if data is None:
+        if quantization == "int8":
+            raise ExportError(
+                'Quantization "int8" takes its ranges from real images, and there are none: '
+                "pass data=..., a data set of (images, targets)."
+            )
+        return synthetic_images(samples, _shape(model)), "synthetic", None
+    wanted = max(samples, calibration) if quantization == "int8" else samples
+    images = draw_samples(data, wanted, _shape(model))
+    return images[:samples], "data", images[:calibration] if quantization == "int8" else None
+
+
+def _cover(
+    path: Path, row: Format, model: Any, islands: tuple[str, ...]
+) -> tuple[dict[str, int], list[dict[str, str]]]:
+    """Ops of a `.tflite` file, and in an integer file the float ops of declared islands; raises for others."""
+    graph = coverage.read_graph(path)
+    known = _layer_names(model)
+    undeclared = coverage.float_ops(graph, known, islands) if row.integer else []
+    coverage.check_coverage(graph, undeclared, row.filename)
+    declared = coverage.float_ops(graph, known) if row.integer else []
+    return coverage.op_histogram(graph), [dataclasses.asdict(op) for op in declared]
+
+
+def _layer_names(model: Any) -> set[str]:
+    return {layer.name.removeprefix("quant_") for layer in (model.net if is_quantized(model) else model).layers}
+
+
+def _reference(model: Any, rounded: bool) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
+    """What the model itself says; of whole pixels, where the file takes uint8."""
+    function = tf.function(float_graph(model), autograph=False)
+
+    def run(images: np.ndarray) -> dict[str, np.ndarray]:
+        pixels = np.clip(np.rint(images), 0, 255) if rounded else images
+        return parity.in_batches(function, pixels.astype(np.float32))
+
+    return run
+
+
+def _parameters(model: Any) -> int:
+    """Parameters of the net, without the ranges that fake quantization keeps."""
+    if not is_quantized(model):
+        return int(model.count_params())
+    extra = re.compile(r"(_min|_max|_batches|optimizer_step)(:0)?$")
+    return sum(int(np.prod(weight.shape)) for weight in model.net.weights if not extra.search(weight.name))

@@ -1,0 +1,80 @@
+"""The file is run again and compared with the model it came from."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from kerasvision.errors import ExportError
+
+# Measured: float32 files of the package's models differ by 2e-6 at most (sums in another order); 1e-4 is a wrong op.
+FLOAT_MAX = 1e-4
+# Residual nets of 26 convolutions reach a mean of 1.2 steps; above 1.5 something is wrong.
+QAT_MEAN_LSB = 1.5
+
+Outputs = dict[str, np.ndarray]
+
+
+def compare(file: Outputs, model: Outputs, quantization: dict[str, tuple[float, int] | None]) -> dict[str, Any]:
+    """Absolute differences of two sets of outputs.
+
+    Args:
+        file: name -> [N, ...], what the file says.
+        model: the same, what the model says.
+        quantization: name -> (scale, zero point) of the file's integer outputs.
+
+    Returns:
+        name -> {"max", "mean", "p99", "lsb": the same in steps of the integer output, or None}.
+    """
+    result: dict[str, Any] = {}
+    for name, wanted in model.items():
+        difference = np.abs(file[name].astype(np.float64) - wanted.astype(np.float64))
+        steps = quantization.get(name)
+        figures = _figures(difference)
+        lsb = {key: value / steps[0] for key, value in figures.items()} if steps else None
+        result[name] = {**figures, "lsb": lsb}
+    return result
+
+
+def _figures(difference: np.ndarray) -> dict[str, float]:
+    return {
+        "max": float(difference.max()),
+        "mean": float(difference.mean()),
+        "p99": float(np.percentile(difference, 99)),
+    }
+
+
+def check_parity(parity: dict[str, Any], quantization: str, integer: bool, what: str) -> None:
+    """Refuse a file that does not do what the model does.
+
+    Float files without reduced precision must agree to FLOAT_MAX, integer files of a QuantizedModel to
+    QAT_MEAN_LSB steps on average. What float16, dynamic range and calibration cost is the net's own affair: it is
+    reported, and refused only where the file gives no numbers at all.
+
+    Raises:
+        ExportError: it says by how much.
+    """
+    for name, figures in parity.items():
+        if not np.isfinite(figures["max"]):
+            raise ExportError(f'{what}: the output "{name}" is not finite where the model gives numbers.')
+        if not integer and quantization in ("none", "qat") and figures["max"] > FLOAT_MAX:
+            raise ExportError(
+                f'{what} differs from the model: output "{name}" by {figures["max"]:.2g} at most, allowed {FLOAT_MAX}. '
+                "A layer was converted wrongly; please report it."
+            )
+        if integer and quantization == "qat" and figures["lsb"]["mean"] > QAT_MEAN_LSB:
+            raise ExportError(
+                f'{what} differs from the fake-quantized model: output "{name}" by {figures["lsb"]["mean"]:.2f} steps '
+                f"of its 8 bits on average, allowed {QAT_MEAN_LSB}. Fine-tune the quantized model longer, so that its "
+                "ranges settle, or declare the layers at fault as islands."
+            )
+
+
+def in_batches(function: Callable[[Any], Any], images: np.ndarray, size: int = 32) -> Outputs:
+    """Run a graph function over images, the last batch filled up so that it is traced once."""
+    results: list[dict[str, np.ndarray]] = []
+    for start in range(0, len(images), size):
+        batch = images[start : start + size]
+        full = np.concatenate([batch, np.repeat(batch[-1:], size - len(batch), axis=0)])
+        results.append({name: np.asarray(value)[: len(batch)] for name, value in function(full).items()})
+    return {name: np.concatenate([result[name] for result in results]) for name in results[0]}

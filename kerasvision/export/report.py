@@ -1,0 +1,57 @@
+"""What is known about an exported file."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+
+@dataclasses.dataclass(frozen=True)
+class ExportReport:
+    """An exported file, and the proof that it does what the model does.
+
+    Args:
+        path: of the file or SavedModel folder.
+        format: "tflite", "saved_model" or "onnx".
+        quantization: "none", "float16", "dynamic", "int8" (by calibration) or "qat".
+        signature: {"inputs": {name: {"shape", "dtype", "scale", "zero_point"}}, "outputs": {...}}.
+        size_bytes: of the file, or of all files in the folder.
+        parameters: of the net.
+        labels: class names in the order of the scores.
+        samples: number of images that file and model were compared on.
+        samples_source: "data" or "synthetic".
+        parity: output name -> {"max", "mean", "p99", "lsb": {"max", "mean", "p99"} | None}, absolute differences.
+        metrics: of the file on metric_data; {} without.
+        reference_metrics: of the model on the same.
+        latency: {"median_ms", "p90_ms", "runs", "threads"}; {} where it was not measured.
+        ops: op name -> how often, for `.tflite` files.
+        float_ops: [{"op", "tensor", "layer"}], for integer files: those of declared islands.
+        islands: names of the layers that were left in float on purpose.
+        seconds: that the export took.
+    """
+
+    path: Path
+    format: str
+    quantization: str
+    signature: dict[str, Any]
+    size_bytes: int
+    parameters: int
+    labels: tuple[str, ...]
+    samples: int
+    samples_source: str
+    parity: dict[str, Any]
+    metrics: dict[str, float]
+    reference_metrics: dict[str, float]
+    latency: dict[str, Any]
+    ops: dict[str, int]
+    float_ops: list[dict[str, str]]
+    islands: tuple[str, ...]
+    seconds: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields, in types that JSON knows."""
+        return {
+            **dataclasses.asdict(self),
+            "path": str(self.path),
+            "labels": list(self.labels),
+            "islands": list(self.islands),
+        }

@@ -1,0 +1,55 @@
+import numpy as np
+import pytest
+
+from kerasvision.errors import ExportError
+from kerasvision.export.parity import check_parity, compare, in_batches
+
+
+def figures(maximum, mean_lsb=None):
+    lsb = None if mean_lsb is None else {"max": mean_lsb, "mean": mean_lsb, "p99": mean_lsb}
+    return {"scores": {"max": maximum, "mean": maximum, "p99": maximum, "lsb": lsb}}
+
+
+def test_differences_by_hand():
+    file, model = {"a": np.array([[0.0, 0.5], [1.0, 0.0]])}, {"a": np.array([[0.0, 0.0], [0.75, 0.0]])}
+    result = compare(file, model, {"a": (0.25, 0)})["a"]
+    assert (result["max"], result["mean"]) == (0.5, 0.1875)
+    assert result["p99"] == pytest.approx(np.percentile([0, 0.5, 0.25, 0], 99))
+    assert (result["lsb"]["max"], result["lsb"]["mean"]) == (2.0, 0.75)
+    assert compare(file, model, {"a": None})["a"]["lsb"] is None
+
+
+@pytest.mark.parametrize(
+    ("parity", "quantization", "integer", "allowed"),
+    [
+        (figures(9e-5), "none", False, True),
+        (figures(2e-4), "none", False, False),
+        (figures(2e-4), "qat", False, False),  # the fake-quantized SavedModel is a float file
+        (figures(0.1), "float16", False, True),
+        (figures(0.1), "dynamic", False, True),
+        (figures(0.1, 25.0), "int8", True, True),
+        (figures(0.1, 1.4), "qat", True, True),
+        (figures(0.1, 1.6), "qat", True, False),
+        (figures(float("nan")), "float16", False, False),
+        (figures(float("inf")), "int8", True, False),
+    ],
+)
+def test_the_gates(parity, quantization, integer, allowed):
+    if allowed:
+        check_parity(parity, quantization, integer, "the file")
+    else:
+        with pytest.raises(ExportError, match='the file.*output "scores"'):
+            check_parity(parity, quantization, integer, "the file")
+
+
+@pytest.mark.parametrize("count", [1, 4, 5, 9])
+def test_batches_are_filled_up_and_cut_again(count):
+    sizes = set()
+
+    def double(batch):
+        sizes.add(len(batch))
+        return {"a": batch * 2}
+
+    images = np.arange(count * 2.0).reshape(count, 2)
+    np.testing.assert_array_equal(in_batches(double, images, size=4)["a"], images * 2)
+    assert sizes == {4}
