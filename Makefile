@@ -33,10 +33,12 @@ $(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/bin/python
 
 $(VENV)/.installed-test: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(PIP) -e '.[test]'
+	$(PIP) --no-deps mediapipe==1.2.2
 	touch $@ $(VENV)/.installed
 
 $(VENV)/.installed-dev: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(PIP) -e '.[dev]'
+	$(PIP) --no-deps mediapipe==1.2.2
 	touch $@ $(VENV)/.installed-test $(VENV)/.installed
 
 # One file for every supported Python: uv resolves them all at once and adds the markers.

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from kerasvision.runtime import load as load
     from kerasvision.task import Task as Task
     from kerasvision.task import TaskModel as TaskModel
-    from kerasvision.training import callbacks as callbacks
-    from kerasvision.training import train as train
+    from kerasvision.training.callbacks import callbacks as callbacks
+    from kerasvision.training.run import train as train
 
 _HOME = {
     "Preprocessing": "kerasvision.preprocessing",
@@ -40,7 +40,7 @@ _HOME = {
     "TaskModel": "kerasvision.task",
     "Weights": "kerasvision.registry",
     "benchmark": "kerasvision.export",
-    "callbacks": "kerasvision.training",
+    "callbacks": "kerasvision.training.callbacks",
     "create_model": "kerasvision.registry",
     "evaluate": "kerasvision.runtime",
     "export": "kerasvision.export",
@@ -49,7 +49,7 @@ _HOME = {
     "load_data": "kerasvision.data",
     "quantize": "kerasvision.compress",
     "register": "kerasvision.registry",
-    "train": "kerasvision.training",
+    "train": "kerasvision.training.run",
 }
 __all__ = ["__version__", *_HOME]
 

@@ -14,6 +14,10 @@ if TYPE_CHECKING:
 
 BACKBONE = "backbone"
 
+# Of nets with fresh weights: about -1..1, and a zero point (128) that a uint8 tensor can hold, so that in an int8 file
+# the preprocessing costs nothing.
+FRESH = Preprocessing(scale=(1 / 128,), offset=(-1.0,))
+
 # Importing a room registers what it holds.
 _ROOMS = ("kerasvision.backbones", "kerasvision.classification")
 
@@ -65,7 +69,7 @@ def register(
     *,
     kind: str = BACKBONE,
     input_shape: tuple[int, int, int] = (224, 224, 3),
-    preprocessing: Preprocessing | None = None,
+    preprocessing: Preprocessing = FRESH,
     weights: Mapping[str, Weights] | None = None,
     load_head: Callable[..., Any] | None = None,
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -80,7 +84,7 @@ def register(
         name: what the user asks `create_model` for.
         kind: "backbone" or a task's name.
         input_shape: (H, W, C) when the user gives none.
-        preprocessing: of a net with fresh weights; pixels / 255 when None.
+        preprocessing: of a net with fresh weights.
         weights: name -> trained weights the builder can load.
         load_head: `(weights name) -> (kernel, bias)` of the classifier trained with the backbone.
 
@@ -91,9 +95,7 @@ def register(
     def decorate(builder: Callable[..., Any]) -> Callable[..., Any]:
         if (kind, name) in _ENTRIES:
             raise ValueError(f'A {kind} named "{name}" is registered already, by {_ENTRIES[kind, name].builder}.')
-        _ENTRIES[kind, name] = Entry(
-            name, kind, builder, input_shape, preprocessing or Preprocessing(), dict(weights or {}), load_head
-        )
+        _ENTRIES[kind, name] = Entry(name, kind, builder, input_shape, preprocessing, dict(weights or {}), load_head)
         return builder
 
     return decorate

@@ -77,6 +77,7 @@ class TaskModel(keras.Model):
         self.fit_data: Any = None
         # A closure, because Keras would wrap a dict attribute and save it as a layer's state.
         self._build_call = lambda: build
+        # One running mean for each named loss and monitor; Keras finds them here and logs them.
         self._trackers = [keras.metrics.Mean(name=name) for name in (*task.loss_names, *task.monitor_names)]
 
     @property
@@ -102,11 +103,6 @@ class TaskModel(keras.Model):
     def __dir__(self) -> list[str]:
         # Keras saves every attribute that `dir` names; `net` is a view on layers that are saved already.
         return [name for name in super().__dir__() if name != "net"]
-
-    @property
-    def metrics(self) -> list[keras.metrics.Metric]:
-        """Keras's own metrics, and one running mean for each named loss and monitor."""
-        return [*super().metrics, *self._trackers]
 
     def fit(self, x: Any = None, y: Any = None, **kwargs: Any) -> Any:
         """Train as `keras.Model.fit` does; remembers the data set, so that `export` can check files on it."""

@@ -12,7 +12,7 @@ recipe = Recipe(
         name="small_cnn", input_shape=(28, 28, 1), arguments={"filters": [24, 48, 96], "label_smoothing": 0.05}
     ),
     train=TrainRecipe(
-        epochs=20, batch_size=128, optimizer="adamw", learning_rate=3e-3, weight_decay=0.02, warmup_epochs=2
+        epochs=18, batch_size=128, optimizer="adamw", learning_rate=3e-3, weight_decay=0.02, warmup_epochs=2
     ),
     quantize=QuantizeRecipe(epochs=2, learning_rate=1e-4),
     export=ExportRecipe(formats=(("tflite", "none"), ("tflite", "int8"), ("tflite", "qat"))),

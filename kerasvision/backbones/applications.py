@@ -77,7 +77,6 @@ RESNET50_TAPS = {
 }
 # The published ResNet50 takes BGR pixels minus these means; its first kernel is turned to RGB when it is loaded.
 IMAGENET_MEANS = (123.68, 116.779, 103.939)
-UNIT_RANGE = Preprocessing(scale=(1 / 127.5,), offset=(-1.0,))
 
 
 def _mobilenet_v2_head(weights: str, alpha: float = 1.0) -> list[Any]:
@@ -86,7 +85,6 @@ def _mobilenet_v2_head(weights: str, alpha: float = 1.0) -> list[Any]:
 
 @register(
     "mobilenet_v2",
-    preprocessing=UNIT_RANGE,
     load_head=_mobilenet_v2_head,
     weights={
         "imagenet": Weights(
@@ -123,7 +121,6 @@ def _resnet50_head(weights: str) -> list[Any]:
 
 @register(
     "resnet50",
-    preprocessing=UNIT_RANGE,
     load_head=_resnet50_head,
     weights={
         "imagenet": Weights(

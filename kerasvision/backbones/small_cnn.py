@@ -9,7 +9,6 @@ from typing import Any
 
 from keras import layers
 
-from kerasvision.preprocessing import Preprocessing
 from kerasvision.registry import register
 
 
@@ -22,7 +21,7 @@ def conv_bn_relu(x: Any, filters: int, name: str) -> Any:
     return layers.ReLU(name=f"{name}_relu")(x)
 
 
-@register("small_cnn", input_shape=(32, 32, 3), preprocessing=Preprocessing(scale=(1 / 127.5,), offset=(-1.0,)))
+@register("small_cnn", input_shape=(32, 32, 3))
 def small_cnn(
     x: Any, *, weights: str | None = None, filters: Sequence[int] = (32, 64, 128), depth: int = 2
 ) -> dict[str, Any]:

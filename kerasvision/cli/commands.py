@@ -95,7 +95,7 @@ def demo(out: str, epochs: int | None) -> Result:
 
 def _run(recipe: Any, folder: Path, overwrite: bool) -> Result:
     from kerasvision.report.page import REPORT
-    from kerasvision.training import train as train_recipe
+    from kerasvision.training.run import train as train_recipe
 
     metrics = train_recipe(recipe, folder, overwrite=overwrite)
     report = folder / REPORT

@@ -1,5 +1,6 @@
 """Quantization-aware training: a fake-quantized twin that trains with the same task as the Keras 3 model."""
 
+import json
 from collections.abc import Collection
 from typing import Any
 
@@ -55,6 +56,7 @@ class QuantizedModel(tf_keras.Model):
         self.channels = model.channels
         self.islands = tuple(islands)
         self.fit_data: Any = None
+        self._model_config = json.dumps(model.get_config())
         self.net = fake_quantize(build_twin(model.net), islands)
         self._fix_input_range()
         names = ("loss", *model.task.loss_names, *model.task.monitor_names)
@@ -115,6 +117,15 @@ class QuantizedModel(tf_keras.Model):
     def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any) -> dict[str, Any]:
         """Results of the running means, which `compute_loss` has moved."""
         return {tracker.name: tracker.result() for tracker in self._trackers}
+
+    def get_config(self) -> dict[str, Any]:
+        """The `create_model` call of the model it came from, and the islands."""
+        return {"model": json.loads(self._model_config), "islands": list(self.islands)}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> "QuantizedModel":
+        """Rebuild with fresh weights and ranges; `load_weights` brings back the trained ones."""
+        return cls(TaskModel.from_config(config["model"]), config["islands"])
 
     def ranges(self) -> dict[str, tuple[float, float]]:
         """ "LAYER/output" and the like, or "input" -> (lowest, highest) value that the tensor's 8 bits span."""

@@ -66,7 +66,7 @@ def test_every_trainable_weight_of_the_model_trains(trained, quantized):
 
 
 def test_the_input_range_is_what_pixels_become(quantized):
-    assert quantized.ranges()["input"] == (-1.0, 1.0)
+    assert quantized.ranges()["input"] == (-1.0, 255 / 128 - 1)
 
 
 def test_ranges_are_those_of_the_data(quantized):
@@ -74,7 +74,7 @@ def test_ranges_are_those_of_the_data(quantized):
     images = np.concatenate([images for images, _ in batches()])
     probe = quantized.net.get_layer("quant_stage0_0_relu")
     seen = keras.ops.convert_to_numpy(
-        tf.nn.relu(build_probe(quantized, probe.name)(images.astype("float32") / 127.5 - 1.0))
+        tf.nn.relu(build_probe(quantized, probe.name)(images.astype("float32") / 128 - 1.0))
     )
     low, high = quantized.ranges()["stage0_0_relu/output"]
     assert low == 0.0

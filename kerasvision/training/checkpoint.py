@@ -1,0 +1,136 @@
+"""One file that holds everything a killed training needs to go on as if nothing had happened."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from kerasvision.errors import ArtifactError, TrainingDivergedError
+from kerasvision.training.folder import replacing
+
+META = "meta"
+
+
+class Checkpoint(keras.callbacks.Callback):
+    """Writes the state after each epoch, and takes it up again when `fit` begins.
+
+    Weights, optimizer (moments, step, moving average), dropout seeds, the history and the state of other callbacks
+    are one file, written whole or not at all. Weights that are not finite are never written.
+
+    Put it behind the callbacks whose state it keeps.
+
+    Args:
+        path: the file, ending in .npz.
+        keepers: name -> callback with a `state` dict of JSON values.
+        every: also write after every so many steps.
+    """
+
+    def __init__(self, path: str | Path, keepers: dict[str, Any], every: int | None = None) -> None:
+        super().__init__()
+        self.path = Path(path)
+        self.keepers = keepers
+        self.every = every
+        self._epoch = 0
+        self._first_step = 0
+        self._metric_values: list[np.ndarray] = []
+
+    def read(self) -> dict[str, Any] | None:
+        """What the file says about itself: {"epoch", "step", "keepers"}; None where there is no file.
+
+        Raises:
+            ArtifactError: the file is damaged.
+        """
+        return self._open()[0] if self.path.exists() else None
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        """Restore what an earlier process wrote."""
+        self._first_step, self._metric_values = 0, []
+        self.model._initial_epoch = None
+        if not self.path.exists():
+            return
+        meta, arrays = self._open()
+        optimizer = self.model.optimizer
+        if not optimizer.built:
+            with self.model.distribute_strategy.scope():
+                optimizer.build(self.model.trainable_variables)
+        variables = _variables(self.model)
+        if [list(v.shape) for v in variables] != meta["shapes"]:
+            raise ArtifactError(
+                f"{self.path} belongs to another model: its {len(meta['shapes'])} arrays do not fit the "
+                f"{len(variables)} variables of {self.model.name} and its optimizer. Remove it to start over."
+            )
+        for index, variable in enumerate(variables):
+            variable.assign(arrays[str(index)])
+        for name, keeper in self.keepers.items():
+            keeper.state = meta["keepers"][name]
+        self._first_step = meta["step"]
+        self._metric_values = [arrays[f"metric{index}"] for index in range(meta["metrics"])]
+        stopped = any(keeper.state.get("stopped") for keeper in self.keepers.values())
+        self.model._initial_epoch = self.params["epochs"] if stopped else meta["epoch"]
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        """Take up the running means of an epoch that was cut off."""
+        self._epoch = epoch
+        if self._first_step:
+            for variable, value in zip(_metric_variables(self.model), self._metric_values, strict=True):
+                variable.assign(value)
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        """Write, where the steps ask for it."""
+        step = self._first_step + batch + 1
+        if self.every and step % self.every == 0:
+            self._write(self._epoch, step)
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        """Write."""
+        self._first_step = 0
+        self._write(epoch + 1, 0)
+
+    def on_train_end(self, logs: Any = None) -> None:
+        """Let a later `fit` of the same model start from its own first epoch."""
+        self.model._initial_epoch = None
+
+    def _write(self, epoch: int, step: int) -> None:
+        arrays = [keras.ops.convert_to_numpy(variable) for variable in _variables(self.model)]
+        for variable, array in zip(_variables(self.model), arrays, strict=True):
+            if not np.isfinite(array).all():
+                kept = f"The checkpoint of the last good state was kept: {self.path}." if self.path.exists() else ""
+                raise TrainingDivergedError(
+                    f"{variable.path} holds NaN or infinite values after epoch {epoch}. {kept} Lower the learning "
+                    "rate, or limit the gradient (train.clip_norm)."
+                )
+        # The running means matter only where an epoch goes on.
+        metrics = [keras.ops.convert_to_numpy(variable) for variable in _metric_variables(self.model)] if step else []
+        meta = {
+            "epoch": epoch,
+            "step": step,
+            "shapes": [list(array.shape) for array in arrays],
+            "metrics": len(metrics),
+            "keepers": {name: keeper.state for name, keeper in self.keepers.items()},
+        }
+        content = {str(index): array for index, array in enumerate(arrays)}
+        content |= {f"metric{index}": array for index, array in enumerate(metrics)}
+        content[META] = np.frombuffer(json.dumps(meta).encode(), np.uint8)
+        with replacing(self.path) as temporary, temporary.open("wb") as file:
+            np.savez(file, **content)
+
+    def _open(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        try:
+            with np.load(self.path, allow_pickle=False) as file:
+                arrays = {name: file[name] for name in file.files}
+            return json.loads(arrays.pop(META).tobytes()), arrays
+        except Exception as error:
+            # zipfile, zlib, numpy and json each have errors of their own for a damaged archive.
+            raise ArtifactError(
+                f"The checkpoint {self.path} is damaged ({error}). Remove it to start this phase again."
+            ) from error
+
+
+def _variables(model: keras.Model) -> list[Any]:
+    return [*model.variables, *model.optimizer.variables]
+
+
+def _metric_variables(model: keras.Model) -> list[Any]:
+    return list({id(variable): variable for variable in model.metrics_variables}.values())

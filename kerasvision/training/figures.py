@@ -1,0 +1,131 @@
+"""Pictures for TensorBoard: a grid of images, a confusion matrix. Pure functions from arrays to pixels."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from PIL import Image, ImageDraw, ImageFont
+
+RIGHT, WRONG, PLAIN = "#15803d", "#b91c1c", "#111827"
+CELL, FRAME, GAP, TEXT = 168, 4, 12, 15
+# Above so many classes the cells of a confusion matrix are too small for numbers.
+NUMBERED_CLASSES = 20
+
+
+def image_grid(
+    images: np.ndarray,
+    titles: Sequence[Sequence[str]] = (),
+    colors: Sequence[str] = (),
+    columns: int = 4,
+) -> np.ndarray:
+    """Images in rows, each in a frame below its title. Text that is too wide is cut, and ends in three dots.
+
+    Args:
+        images: [N, H, W, C] pixels of 0..255, C 1 or 3.
+        titles: lines above each image, or none at all.
+        colors: of the titles and frames.
+        columns: images in a row.
+
+    Returns:
+        uint8 [h, w, 3].
+    """
+    columns = min(columns, len(images))
+    rows = -(-len(images) // columns)
+    font = ImageFont.load_default(TEXT)
+    lines = max((len(title) for title in titles), default=0)
+    line_height = TEXT + 4
+    width, height = CELL + GAP, CELL + GAP + lines * line_height
+    canvas = Image.new("RGB", (columns * width + GAP, rows * height + GAP), "white")
+    draw = ImageDraw.Draw(canvas)
+    for index, pixels in enumerate(np.clip(np.rint(images), 0, 255).astype(np.uint8)):
+        left, top = GAP + index % columns * width, GAP + index // columns * height
+        color = colors[index] if colors else PLAIN
+        for number, line in enumerate(titles[index] if titles else ()):
+            draw.text((left, top + number * line_height), _fit(line, font, CELL), fill=color, font=font)
+        top += lines * line_height
+        draw.rectangle((left, top, left + CELL - 1, top + CELL - 1), fill=color if colors else "#e5e7eb")
+        inner = (left + FRAME, top + FRAME, left + CELL - 1 - FRAME, top + CELL - 1 - FRAME)
+        draw.rectangle(inner, fill="#f3f4f6")
+        picture = _resized(pixels, CELL - 2 * FRAME)
+        canvas.paste(picture, (left + (CELL - picture.width) // 2, top + (CELL - picture.height) // 2))
+    return np.asarray(canvas)
+
+
+def prediction_grid(
+    images: np.ndarray, scores: np.ndarray, truths: Sequence[Sequence[int]], labels: Sequence[str]
+) -> np.ndarray:
+    """Images with score and label, and the true label where that is another: green if right, red if wrong.
+
+    Args:
+        images: [N, H, W, C] pixels of 0..255.
+        scores: [N, K] in 0..1.
+        truths: indices of the true labels of each image.
+        labels: class names.
+
+    Returns:
+        uint8 [h, w, 3].
+    """
+    titles, colors = [], []
+    for row, truth in zip(scores, truths, strict=True):
+        chosen = [int(row.argmax())] if len(truth) == 1 else [int(k) for k in np.flatnonzero(row >= 0.5)]
+        right = sorted(chosen) == sorted(truth)
+        said, wanted = (", ".join(labels[k] for k in which) or "none" for which in (chosen, truth))
+        facts = [f"{row[chosen[0]]:.2f}"] if len(chosen) == 1 else []
+        titles.append((said, ", ".join([*facts, *([] if right else [f"true: {wanted}"])])))
+        colors.append(RIGHT if right else WRONG)
+    return image_grid(images, titles, colors)
+
+
+def confusion_figure(matrix: np.ndarray, labels: Sequence[str]) -> np.ndarray:
+    """A confusion matrix, coloured by the share of its row, with counts where they can be read.
+
+    Args:
+        matrix: counts [K, K]; rows are the true class, columns the predicted one.
+        labels: K class names.
+
+    Returns:
+        uint8 [h, w, 3].
+    """
+    classes = len(labels)
+    side = float(np.clip(0.5 * classes + 2, 5, 12))
+    figure = Figure(figsize=(side + 0.8, side), dpi=100, layout="constrained")
+    axis = figure.subplots()
+    shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    image = axis.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    figure.colorbar(image, ax=axis, label="share of the true class", shrink=0.8)
+    step = max(1, -(-classes // 25))
+    ticks = range(0, classes, step)
+    names = [labels[k] if len(labels[k]) <= 20 else labels[k][:17] + "..." for k in ticks]
+    size = float(np.clip(220 / classes, 7, 9))
+    axis.set_xticks(ticks, names, rotation=90 if max(map(len, names)) > 2 else 0, fontsize=size)
+    axis.set_yticks(ticks, names, fontsize=size)
+    axis.set(xlabel="predicted", ylabel="true", title=f"{np.trace(matrix)} of {matrix.sum()} right")
+    if classes <= NUMBERED_CLASSES:
+        for row, column in zip(*np.nonzero(matrix), strict=True):
+            color = "white" if shares[row, column] > 0.5 else "#111827"
+            axis.text(column, row, str(matrix[row, column]), ha="center", va="center", fontsize=size, color=color)
+    return _pixels(figure)
+
+
+def _resized(pixels: np.ndarray, side: int) -> Image.Image:
+    """The image, as large as fits into a square; small ones keep their sharp pixels."""
+    image = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels).convert("RGB")
+    factor = side / max(image.size)
+    size = (max(round(image.width * factor), 1), max(round(image.height * factor), 1))
+    return image.resize(size, Image.Resampling.NEAREST if factor > 1 else Image.Resampling.LANCZOS)
+
+
+def _fit(text: str, font: Any, width: float) -> str:
+    if font.getlength(text) <= width:
+        return text
+    while text and font.getlength(text + "...") > width:
+        text = text[:-1]
+    return text + "..."
+
+
+def _pixels(figure: Figure) -> np.ndarray:
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()

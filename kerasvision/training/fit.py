@@ -1,0 +1,280 @@
+"""The training phase: a recipe and data become model.keras, over any number of interruptions."""
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from kerasvision.data import Data
+from kerasvision.errors import DataError, RecipeError, closest
+from kerasvision.recipe import Recipe
+from kerasvision.registry import create_model
+from kerasvision.task import TaskModel
+from kerasvision.training import distribution
+from kerasvision.training.callbacks import (
+    Best,
+    RunHistory,
+    StopAtNaN,
+    essentials,
+    load_weights,
+    save_weights,
+)
+from kerasvision.training.checkpoint import Checkpoint
+from kerasvision.training.folder import RunFolder, replacing
+from kerasvision.training.optimizers import make_optimizer
+from kerasvision.training.progress import FitProgress
+from kerasvision.training.tensorboard import TensorBoard
+from kerasvision.training.transfer import compute_features, set_trainable, split_model
+
+
+def train_model(recipe: Recipe, data: Data, folder: RunFolder, progress: bool) -> dict[str, Any]:
+    """Train, and leave the weights to keep in model.keras.
+
+    Args:
+        recipe: what to do.
+        data: train and validation images.
+        folder: of the run.
+        progress: whether to show it on stderr.
+
+    Returns:
+        {"epochs", "best_epoch", "seconds", "history", "head_history"}; nothing is done where an earlier process did it.
+    """
+    if (result := folder.done("train")) is not None:
+        return result
+    strategy = distribution.make_strategy(recipe.train.strategy)
+    # Checked before the model is built, which may take a download.
+    distribution.training_batch_size(len(data.splits["train"]), recipe.train.batch_size, strategy.num_replicas_in_sync)
+    with _dtype_policy(recipe.train.mixed_precision), strategy.scope():
+        keras.utils.set_random_seed(recipe.seed)
+        model = build_model(recipe, data)
+        if strategy.num_replicas_in_sync > 1:
+            distribution.synchronize_batch_norm(model)
+        check_monitor(recipe, model)
+        result = {"epochs": 0, "best_epoch": None, "seconds": 0.0, "history": {}, "head_history": {}}
+        if recipe.train.freeze_epochs:
+            result |= _train_head(recipe, data, model, folder, progress)
+        if recipe.train.epochs:
+            seconds = result["seconds"]
+            result |= _train_all(recipe, data, model, folder, progress)
+            result["seconds"] += seconds
+    _save(model, folder.model)
+    folder.mark_done("train", result)
+    return result
+
+
+def build_model(recipe: Recipe, data: Data) -> TaskModel:
+    """The recipe's model for the data's labels.
+
+    Raises:
+        RecipeError: `model.arguments` holds what comes from the data.
+    """
+    arguments = dict(recipe.model.arguments)
+    taken = {"labels", "num_classes", "multi_label"} & set(arguments)
+    if taken:
+        raise RecipeError(f"model.arguments.{min(taken)} comes from the data; leave it out.")
+    if recipe.train.label_smoothing is not None:
+        arguments["label_smoothing"] = recipe.train.label_smoothing
+    return create_model(
+        recipe.model.name,
+        input_shape=recipe.model.input_shape,
+        weights=recipe.model.weights,
+        task=recipe.model.task,
+        labels=list(data.labels),
+        multi_label=data.multi_label,
+        **arguments,
+    )
+
+
+def check_data(recipe: Recipe, data: Data) -> None:
+    """Make sure that there is something to learn from and something to validate on.
+
+    Raises:
+        DataError: a split is empty.
+    """
+    for split in ("train", "validation"):
+        if not data.splits.get(split):
+            raise DataError(
+                f"{data.source or recipe.data.source} has no {split} images. "
+                + (
+                    "Set data.validation_fraction above 0 (0.1 takes a tenth of the training images), or put images "
+                    "into a folder val/."
+                    if split == "validation"
+                    else "Lower data.validation_fraction and data.test_fraction, or add images."
+                )
+            )
+
+
+def check_monitor(recipe: Recipe, model: TaskModel) -> None:
+    """Make sure before the first epoch that the recipe's monitor will exist after it.
+
+    Raises:
+        RecipeError: it will not; the closest names are given.
+    """
+    names = ("loss", *model.task.loss_names, *model.task.monitor_names)
+    known = [*names, *(f"val_{name}" for name in names)]
+    if recipe.train.monitor is not None and recipe.train.monitor not in known:
+        raise RecipeError(f'train.monitor is "{recipe.train.monitor}".{closest(recipe.train.monitor, known)}')
+
+
+def batches(recipe: Recipe, data: Data, model: Any, split: str, **options: Any) -> tf.data.Dataset:
+    """Batches of a split as the model takes them; `options` are those of `Data.batches`."""
+    return data.batches(
+        split,
+        image_size=model.image_size,
+        channels=model.channels,
+        preprocessing=model.preprocessing,
+        cache=recipe.data.cache,
+        **options,
+    )
+
+
+def with_class_weights(dataset: tf.data.Dataset, recipe: Recipe, data: Data) -> tf.data.Dataset:
+    """Adds the sample weights that the recipe asks for: N / (K * images of the class), 1 on average.
+
+    Args:
+        dataset: of (images, {"label": [B]}).
+        recipe: whose `train.class_weights` decides.
+        data: whose training images are counted.
+    """
+    if recipe.train.class_weights is None:
+        return dataset
+    labels = data.targets("train")["label"]
+    counts = np.bincount(labels, minlength=len(data.labels))
+    weights = tf.constant(len(labels) / (np.count_nonzero(counts) * np.maximum(counts, 1)), tf.float32)
+    return dataset.map(lambda images, targets: (images, targets, tf.gather(weights, targets["label"])))
+
+
+def _train_all(recipe: Recipe, data: Data, model: TaskModel, folder: RunFolder, progress: bool) -> dict[str, Any]:
+    train, replicas = recipe.train, distribution.replicas_of(model)
+    images = len(data.splits["train"])
+    size = distribution.training_batch_size(images, train.batch_size, replicas)
+    augmented = batches(
+        recipe, data, model, "train", batch_size=size, augment=recipe.data.augment, shuffle=True, seed=recipe.seed
+    )
+    dataset, steps = distribution.whole_batches(with_class_weights(augmented, recipe, data), images, size, replicas)
+    held_out = len(data.splits["validation"])
+    validation = batches(
+        recipe, data, model, "validation", batch_size=distribution.validation_batch_size(held_out, size, replicas)
+    )
+    freeze_batch_norm = train.bn_frozen if train.bn_frozen is not None else train.freeze_epochs > 0
+    head = [] if train.unfreeze == "all" and not freeze_batch_norm else _head_layers(model)
+    set_trainable(model, train.unfreeze, freeze_batch_norm, head)
+    model.compile(make_optimizer(train, steps, model.trainable_variables), jit_compile=train.xla)
+
+    best_path = folder.checkpoint / "best.weights.h5" if train.keep == "best" else None
+    best = Best(best_path, train.monitor, train.early_stopping)
+    # The data that TensorBoard draws from has iterators of its own, so that the order of the images stays the run's.
+    drawn = batches(recipe, data, model, "train", batch_size=16, augment=recipe.data.augment, shuffle=True, limit=64)
+    board = TensorBoard(folder.logs, train_data=drawn, validation_data=validation, histograms=train.histograms)
+    callbacks = essentials(folder.checkpoint / "state.npz", best, board, train.checkpoint_steps)
+    history = _find(callbacks, RunHistory)
+    with _shown(callbacks, FitProgress("Training", steps, model.task.monitor_names), progress):
+        _fit_resumably(model, dataset, validation, train.epochs, steps, callbacks)
+    return {
+        "epochs": len(history.state["figures"]["loss"]),
+        "best_epoch": best.state["epoch"] + 1 if train.keep == "best" else None,
+        "seconds": history.state["seconds"],
+        "history": history.state["figures"],
+    }
+
+
+def _fit_resumably(
+    model: TaskModel,
+    dataset: tf.data.Dataset,
+    validation: tf.data.Dataset,
+    epochs: int,
+    steps: int,
+    callbacks: list[Any],
+) -> None:
+    """`fit`, from wherever the checkpoint is, on the images in the order that an uninterrupted run would see."""
+    state = _find(callbacks, Checkpoint).read() or {"epoch": 0, "step": 0}
+    # Each new iterator over a shuffled data set begins the next epoch's order. Under a strategy Keras makes one to look
+    # at a batch; one device passes over that order as well, so that the run is the same on any number of devices.
+    looked = distribution.replicas_of(model) == 1
+    for _ in range(state["epoch"] + looked):
+        iter(dataset)
+    common = {"validation_data": validation, "callbacks": callbacks, "verbose": 0}
+    if state["step"]:
+        # The rest of the epoch that was cut off; the checkpoint at its end is where the next call goes on. The filter
+        # hides the number of batches: Keras, or a look-ahead in repeat(), would begin another epoch's order too early.
+        rest = dataset.skip(state["step"]).filter(lambda *_: True)
+        model.fit(rest, epochs=state["epoch"] + 1, steps_per_epoch=steps - state["step"], **common)
+    model.fit(dataset.repeat(), epochs=epochs, steps_per_epoch=steps, **common)
+
+
+def _train_head(recipe: Recipe, data: Data, model: TaskModel, folder: RunFolder, progress: bool) -> dict[str, Any]:
+    backbone, head = split_model(model)
+    path = folder.checkpoint / "head.weights.h5"
+    if (result := folder.done("head")) is not None:
+        load_weights(head, path)
+        return result
+    train, replicas = recipe.train, distribution.replicas_of(model)
+    common = {"batch_size": train.batch_size}
+    passes = [batches(recipe, data, model, "train", **common)]
+    for index in range(1, train.freeze_passes):
+        # Not shuffled, but augmented anew by each seed.
+        seed = recipe.seed + index
+        passes.append(batches(recipe, data, model, "train", augment=recipe.data.augment, seed=seed, **common))
+    weighted = [with_class_weights(dataset, recipe, data) for dataset in passes]
+    features, targets = compute_features(backbone, weighted, "Computing features")
+    held_out, wanted = compute_features(
+        backbone, [batches(recipe, data, model, "validation", **common)], "Computing validation features"
+    )
+    size = distribution.training_batch_size(len(features), train.batch_size, replicas)
+    shuffled = tf.data.Dataset.from_tensor_slices((features, *targets)).shuffle(len(features), seed=recipe.seed)
+    dataset, steps = distribution.whole_batches(shuffled.batch(size), len(features), size, replicas)
+    validation = tf.data.Dataset.from_tensor_slices((held_out, *wanted)).batch(
+        distribution.validation_batch_size(len(held_out), size, replicas)
+    )
+    head.compile(keras.optimizers.Adam(train.freeze_learning_rate), jit_compile=train.xla)
+    best, history = Best(path, train.monitor), RunHistory()
+    callbacks = [StopAtNaN(path), history, best]
+    with _shown(callbacks, FitProgress("Training the head", steps, model.task.monitor_names), progress):
+        head.fit(dataset, epochs=train.freeze_epochs, validation_data=validation, callbacks=callbacks, verbose=0)
+    with replacing(path) as temporary:
+        save_weights(head, temporary)
+    result = {"head_history": history.state["figures"], "seconds": history.state["seconds"]}
+    folder.mark_done("head", result)
+    return result
+
+
+def _head_layers(model: TaskModel) -> list[str]:
+    return [layer.name for layer in split_model(model)[1].layers]
+
+
+def _save(model: TaskModel, path: Path) -> None:
+    """Save as one device with 32 bits would have built it, without the optimizer."""
+    plain = TaskModel.from_config(model.get_config())
+    for layer in plain.layers:
+        layer.set_weights(model.get_layer(layer.name).get_weights())
+    with replacing(path) as temporary:
+        plain.save(temporary)
+
+
+@contextlib.contextmanager
+def _dtype_policy(name: str | None) -> Iterator[None]:
+    before = keras.config.dtype_policy()
+    if name:
+        keras.config.set_dtype_policy(name)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+@contextlib.contextmanager
+def _shown(callbacks: list[Any], display: FitProgress, progress: bool) -> Iterator[None]:
+    if progress:
+        callbacks.append(display)
+    try:
+        yield
+    finally:
+        display.close()
+
+
+def _find(callbacks: list[Any], kind: type) -> Any:
+    return next(callback for callback in callbacks if isinstance(callback, kind))

@@ -1,0 +1,85 @@
+"""Switches of the training phase."""
+
+import keras
+import numpy as np
+import pytest
+
+from kerasvision.data import Data
+from kerasvision.errors import DataError, RecipeError
+from kerasvision.recipe import DataRecipe, ModelRecipe, Recipe, TrainRecipe
+from kerasvision.training import fit
+from kerasvision.training.fit import build_model, check_data, check_monitor, train_model, with_class_weights
+from kerasvision.training.folder import RunFolder
+
+SMALL = ModelRecipe("small_cnn", (8, 8, 1), arguments={"filters": [4], "depth": 1})
+
+
+def train(recipe, data, path, model=SMALL, **fields):
+    the_recipe = recipe(TrainRecipe(batch_size=25, **fields), model=model)
+    folder = RunFolder(path)
+    folder.open(the_recipe, resume=True, overwrite=False)
+    result = train_model(the_recipe, data, folder, progress=False)
+    return result, keras.saving.load_model(folder.model)
+
+
+def test_mixed_precision_trains_and_leaves_no_trace(recipe, digits, tmp_path, monkeypatch):
+    built = []
+    monkeypatch.setattr(fit, "build_model", lambda *args: built.append(build_model(*args)) or built[0])
+    before = keras.config.dtype_policy().name
+    result, model = train(recipe, digits, tmp_path, epochs=1, mixed_precision="mixed_float16", ema=0.5)
+    assert built[0].get_layer("stage0_0_conv").dtype_policy.name == "mixed_float16"
+    assert keras.config.dtype_policy().name == before
+    assert np.isfinite(result["history"]["val_loss"]).all()
+    assert {layer.compute_dtype for layer in model.layers} == {"float32"}
+
+
+def test_xla_computes_the_same(recipe, digits, tmp_path):
+    # Without dropout, whose random numbers are XLA's own.
+    model = ModelRecipe("small_cnn", (8, 8, 1), arguments={"filters": [4], "depth": 1, "dropout": 0.0})
+    (plain, _), (compiled, _) = (
+        train(recipe, digits, tmp_path / str(xla), model=model, epochs=1, xla=xla) for xla in (False, True)
+    )
+    np.testing.assert_allclose(compiled["history"]["loss"], plain["history"]["loss"], rtol=1e-4)
+
+
+def test_early_stopping_ends_the_run(recipe, digits, tmp_path):
+    result, _ = train(recipe, digits, tmp_path, epochs=50, early_stopping=1, learning_rate=1e-9, monitor="loss")
+    assert result["epochs"] < 50
+    assert result["best_epoch"] == result["epochs"] - 1
+
+
+def test_balanced_weights():
+    """The rarer the class, the heavier; on average 1, so that the loss keeps its size."""
+    images = [{"image": np.zeros((8, 8, 1), np.uint8), "label": label} for label in [0] * 6 + [1] * 3 + [2] * 3]
+    data = Data(("a", "b", "c", "never"), {"train": images})
+    recipe = Recipe(DataRecipe("digits"), SMALL, TrainRecipe(class_weights="balanced"))
+    dataset = with_class_weights(data.batches("train", image_size=(8, 8), channels=1, batch_size=12), recipe, data)
+    _, targets, weights = next(iter(dataset))
+    np.testing.assert_allclose(weights, np.choose(targets["label"], [12 / 18, 12 / 9, 12 / 9, 0]), rtol=1e-6)
+    assert float(np.mean(weights)) == pytest.approx(1.0)
+
+
+def test_label_smoothing_of_the_schedule_goes_to_the_task(digits, recipe):
+    model = build_model(recipe(TrainRecipe(label_smoothing=0.2)), digits)
+    assert model.task.label_smoothing == 0.2
+    assert model.labels == digits.labels
+
+
+def test_arguments_that_come_from_the_data(digits, recipe):
+    model = ModelRecipe("small_cnn", (8, 8, 1), arguments={"num_classes": 3})
+    with pytest.raises(RecipeError, match="num_classes comes from the data"):
+        build_model(recipe(TrainRecipe(), model=model), digits)
+
+
+def test_monitor_is_checked_before_the_first_epoch(digits, recipe):
+    the_recipe = recipe(TrainRecipe(monitor="val_acuracy"))
+    with pytest.raises(RecipeError, match='"val_accuracy"'):
+        check_monitor(the_recipe, build_model(the_recipe, digits))
+
+
+@pytest.mark.parametrize(("split", "remedy"), [("validation", "data.validation_fraction above 0"), ("train", "Lower")])
+def test_empty_split_is_found_before_training(split, remedy):
+    images = [{"image": np.zeros((8, 8), np.uint8), "label": 0}]
+    data = Data(("a", "b"), {"train": images, "validation": images} | {split: []}, source="photos")
+    with pytest.raises(DataError, match=rf"photos has no {split} images.*{remedy}"):
+        check_data(Recipe(DataRecipe("photos"), SMALL), data)
