@@ -12,6 +12,7 @@ from PIL import Image
 
 from kerasvision.draw import draw
 from kerasvision.errors import DataError
+from kerasvision.files import replacing, write_text
 
 # What an image was given as: a file, or pixels 0..255 as [H, W], [H, W, 1], [H, W, 3] or [H, W, 4].
 ImageSource = str | np.ndarray
@@ -94,19 +95,13 @@ class Predictions:
         files = []
         for index, name in enumerate(self._names()):
             path = directory / name
-            partial = path.with_name(f".{path.name}.part")
-            try:
-                self.draw(index).save(partial, format="PNG")
-                partial.replace(path)
-            finally:
-                partial.unlink(missing_ok=True)
+            with replacing(path) as temporary:
+                self.draw(index).save(temporary, format="PNG")
             files.append(path)
         result = self.to_dict()
         for entry, file in zip(result["predictions"], files, strict=True):
             entry["drawn"] = file.name
-        partial = directory / ".predictions.json.part"
-        partial.write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n", "utf-8")
-        partial.replace(directory / "predictions.json")
+        write_text(directory / "predictions.json", json.dumps(result, indent=2, ensure_ascii=False) + "\n")
         return [*files, directory / "predictions.json"]
 
     def _ranked(self, row: np.ndarray, k: int) -> list[tuple[str, float]]:

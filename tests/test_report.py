@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kerasvision.errors import ArtifactError
-from kerasvision.report import ReportExample, make_examples, write_report
+from kerasvision.report import ReportExample, make_examples, write_card, write_report
 from kerasvision.report.charts import heat_image, line_chart, nice_ticks
 from kerasvision.report.tables import cards, class_rows, confusion, milliseconds, size, warnings
 
@@ -271,3 +271,38 @@ def test_sizes(count, text):
 )
 def test_latencies(value, text):
     assert milliseconds(value) == text
+
+
+class TestCard:
+    def card(self, tmp_path, **changes) -> str:
+        metrics = {**metrics_of(["ant", "bee", "cow"]), "date": "2026-11-23T09:00+00:00", **changes}
+        spec = {"shape": [1, 8, 8, 1], "dtype": "uint8"}
+        for report in metrics["exports"]:
+            report["signature"] = {"inputs": {"image": spec}, "outputs": {}}
+        write_run(tmp_path, metrics)
+        (tmp_path / "recipe.yaml").write_text("data: {source: digits}\nmodel: {name: small_cnn, weights: imagenet}\n")
+        path = write_card(tmp_path)
+        assert path == tmp_path / "model_card.md"
+        return path.read_text()
+
+    def test_it_tells_what_was_measured(self, tmp_path):
+        text = self.card(tmp_path)
+        assert f"# {tmp_path.name}\n" in text
+        assert "1,259 images for training, 179 for validation, 359 for the test" in text
+        assert "1 files were left out" in text
+        assert "| Accuracy | 92.00 % | 90.00 % |" in text
+        assert 'weights "imagenet"' in text
+        assert "ant (F1 0.87)" in text  # 10 right of 13, none wrong: 20 / 23.
+        assert "| model_int8.tflite | qat | 270 kB |" in text
+        assert "kerasvision predict exports/model_int8.tflite" in text
+
+    def test_a_run_without_exports_or_matrix(self, tmp_path):
+        text = self.card(tmp_path, exports=[], classification={})
+        assert "kerasvision predict model.keras" in text
+        assert "hardest" not in text
+
+    def test_markdown_is_not_broken_by_blank_lines(self, tmp_path):
+        lines = self.card(tmp_path).splitlines()
+        for index, line in enumerate(lines):
+            if line.startswith("|") and not lines[index - 1].startswith("|"):
+                assert lines[index - 1] == "" and lines[index + 1].startswith("|-")

@@ -5,11 +5,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kerasvision.errors import DataError, ExportError
-from kerasvision.report import ReportExample, make_examples, write_report
+from kerasvision.files import write_text
+from kerasvision.report import ReportExample, make_examples, write_card, write_report
 from kerasvision.report.page import read_metrics
 from kerasvision.report.tables import int8_file
 from kerasvision.runtime import Predictor, load
-from kerasvision.training.folder import RunFolder, write_text
+from kerasvision.training.folder import RunFolder
 
 if TYPE_CHECKING:
     from kerasvision.data import Data
@@ -138,6 +139,7 @@ def _remember(run: RunFolder, report: dict[str, Any], predictor: Predictor) -> N
     metrics["exports"] = [*others, report]
     write_text(run.metrics, json.dumps(metrics, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
     write_report(run.path, _examples(run, metrics, predictor))
+    write_card(run.path)
 
 
 def _examples(run: RunFolder, metrics: dict[str, Any], predictor: Predictor) -> list[ReportExample]:

@@ -13,6 +13,7 @@ from markupsafe import Markup
 
 import kerasvision
 from kerasvision.errors import ArtifactError
+from kerasvision.files import write_text
 from kerasvision.report import charts, tables
 from kerasvision.report.examples import ReportExample, thumbnail
 
@@ -39,12 +40,7 @@ def write_report(run_dir: str | os.PathLike[str], examples: Iterable[ReportExamp
         metrics, _recipe(run_dir), list(examples), run_dir.resolve().name, metrics.get("date") or _date(run_dir)
     )
     path = run_dir / REPORT
-    partial = path.with_name(f".{REPORT}.part")
-    try:
-        partial.write_text(page, "utf-8")
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    write_text(path, page)
     return path
 
 

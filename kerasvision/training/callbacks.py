@@ -10,8 +10,8 @@ from typing import Any
 import keras
 
 from kerasvision.errors import RecipeError, TrainingDivergedError, closest
+from kerasvision.files import replacing
 from kerasvision.training.checkpoint import Checkpoint
-from kerasvision.training.folder import replacing
 
 
 def callbacks(

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 
 from kerasvision.errors import ArtifactError, TrainingDivergedError
-from kerasvision.training.folder import replacing
+from kerasvision.files import replacing
 
 META = "meta"
 

@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from kerasvision.data import Data
 from kerasvision.errors import DataError, RecipeError, closest
+from kerasvision.files import replacing
 from kerasvision.recipe import Recipe
 from kerasvision.registry import create_model
 from kerasvision.task import TaskModel
@@ -24,7 +25,7 @@ from kerasvision.training.callbacks import (
     save_weights,
 )
 from kerasvision.training.checkpoint import Checkpoint
-from kerasvision.training.folder import RunFolder, replacing
+from kerasvision.training.folder import RunFolder
 from kerasvision.training.optimizers import make_optimizer
 from kerasvision.training.progress import FitProgress
 from kerasvision.training.tensorboard import TensorBoard

@@ -1,44 +1,13 @@
 """The run folder: what belongs to which recipe, and which phases of it are done."""
 
-import contextlib
 import json
-import os
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from kerasvision.errors import RecipeError
+from kerasvision.files import write_text
 from kerasvision.recipe import Recipe, differences, load_recipe, to_yaml
-
-
-@contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A temporary path that becomes `path` when the block ends well, and disappears when it does not.
-
-    The ending of the name is kept, because Keras reads the format from it.
-
-    Args:
-        path: the final file.
-
-    Yields:
-        The path to write to.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{os.getpid()}-{path.name}")
-    try:
-        yield temporary
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
-    with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
 
 
 class RunFolder:
@@ -56,6 +25,7 @@ class RunFolder:
         self.metrics = self.path / "metrics.json"
         self.exports = self.path / "exports"
         self.report = self.path / "report.html"
+        self.card = self.path / "model_card.md"
         self.logs = self.path / "logs"
         self.checkpoint = self.path / "checkpoint"
         self._phases = self.checkpoint / "phases.json"
@@ -131,5 +101,5 @@ class RunFolder:
             return
         for folder in (self.exports, self.logs, self.checkpoint):
             shutil.rmtree(folder, ignore_errors=True)
-        for file in (self.metrics, self.model, self.quantized, self.report, self.recipe):
+        for file in (self.metrics, self.model, self.quantized, self.report, self.card, self.recipe):
             file.unlink(missing_ok=True)

@@ -7,11 +7,12 @@ import keras
 
 from kerasvision.compress import QuantizedModel, quantize
 from kerasvision.data import Data
+from kerasvision.files import replacing
 from kerasvision.recipe import Recipe
 from kerasvision.task import TaskModel
 from kerasvision.training.callbacks import Best, RunHistory, StopAtNaN
 from kerasvision.training.fit import batches, with_class_weights
-from kerasvision.training.folder import RunFolder, replacing
+from kerasvision.training.folder import RunFolder
 from kerasvision.training.optimizers import schedule
 from kerasvision.training.progress import FitProgress
 from kerasvision.training.tensorboard import TensorBoard

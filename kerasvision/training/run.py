@@ -17,12 +17,13 @@ from kerasvision.classification.metrics import confusion_matrix
 from kerasvision.data import Data
 from kerasvision.errors import RecipeError
 from kerasvision.export.exporter import FORMATS, export
+from kerasvision.files import write_text
 from kerasvision.recipe import Recipe, from_dict, to_dict
-from kerasvision.report import make_examples, write_report
+from kerasvision.report import make_examples, write_card, write_report
 from kerasvision.run_data import load_recipe_data
 from kerasvision.training.evaluation import predict_all
 from kerasvision.training.fit import batches, check_data, train_model
-from kerasvision.training.folder import RunFolder, write_text
+from kerasvision.training.folder import RunFolder
 
 PACKAGES = ("tensorflow", "keras", "tf-keras", "tensorflow-model-optimization", "ai-edge-litert", "numpy")
 
@@ -91,6 +92,7 @@ def train(
     }
     write_text(folder.metrics, json.dumps(metrics, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
     _write_report(folder, data.splits[split], predictions, quantized_predictions)
+    write_card(folder.path)
     folder.finish()
     return metrics
 

@@ -5,27 +5,10 @@ import pytest
 
 from kerasvision.errors import RecipeError
 from kerasvision.recipe import DataRecipe, ModelRecipe, Recipe, TrainRecipe, load_recipe
-from kerasvision.training.folder import RunFolder, replacing, write_text
+from kerasvision.training.folder import RunFolder
 
 RECIPE = Recipe(DataRecipe("digits"), ModelRecipe("small_cnn"))
 OTHER = dataclasses.replace(RECIPE, train=TrainRecipe(epochs=3))
-
-
-def test_a_block_that_fails_leaves_the_old_file(tmp_path):
-    path = tmp_path / "deep" / "file.txt"
-    write_text(path, "old")
-    with pytest.raises(KeyboardInterrupt), replacing(path) as temporary:
-        temporary.write_text("half")
-        raise KeyboardInterrupt
-    assert path.read_text() == "old"
-    assert list(path.parent.iterdir()) == [path]
-
-
-def test_temporary_name_keeps_the_ending(tmp_path):
-    with replacing(tmp_path / "a.weights.h5") as temporary:
-        assert temporary.name.endswith(".weights.h5") and temporary.name.startswith(".")
-        temporary.write_text("x")
-    assert (tmp_path / "a.weights.h5").read_text() == "x"
 
 
 def test_recipe_is_kept_and_compared(tmp_path):
@@ -43,7 +26,7 @@ def test_overwriting_spares_what_no_run_wrote(tmp_path):
     folder = RunFolder(tmp_path)
     folder.open(RECIPE, resume=True, overwrite=False)
     folder.mark_done("train", {"epochs": 10})
-    write_text(folder.metrics, "{}")
+    folder.metrics.write_text("{}")
     (tmp_path / "notes.txt").write_text("mine")
     folder.open(OTHER, resume=True, overwrite=True)
     assert folder.done("train") is None
@@ -75,7 +58,7 @@ def test_phases(tmp_path):
     folder.mark_done("train", {"epochs": 1})
     folder.mark_done("quantize", {})
     assert RunFolder(tmp_path).done("train") == {"epochs": 1}
-    write_text(folder.metrics, json.dumps({"a": 1}))
+    folder.metrics.write_text(json.dumps({"a": 1}))
     assert not folder.finished  # The report is still to be written.
     folder.finish()
     assert folder.finished and folder.read_metrics() == {"a": 1}
