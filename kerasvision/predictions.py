@@ -79,6 +79,8 @@ class Predictions:
 
     def draw(self, index: int, k: int | None = None) -> Image.Image:
         """One image with its k best labels drawn below it."""
+        from kerasvision.data.decode import read_image
+
         return draw(read_image(self.images[index]), ranked=self._ranked(self.scores[index], k or self.shown))
 
     def save(self, directory: str | os.PathLike[str]) -> list[Path]:
@@ -146,26 +148,3 @@ def image_sources(images: Images) -> list[ImageSource]:
     if not images:
         raise DataError("No image was given.")
     return [source for image in images for source in image_sources(image)]
-
-
-def read_image(image: ImageSource) -> np.ndarray:
-    """The whole image at its own size, upright.
-
-    Args:
-        image: path, or pixels.
-
-    Returns:
-        uint8 [H, W, 1] or [H, W, 3].
-
-    Raises:
-        DataError: the file or array is not a usable image.
-    """
-    from kerasvision.data.decode import as_pixels, decode_file
-    from kerasvision.data.inspect import BadFile, inspect_file
-
-    if isinstance(image, np.ndarray):
-        return as_pixels(image)
-    info = inspect_file(image)
-    if isinstance(info, BadFile):
-        raise DataError(f"Cannot draw on {info}.")
-    return decode_file(image, info.decoder, info.orientation).numpy()

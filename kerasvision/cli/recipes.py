@@ -112,7 +112,7 @@ def input_shape(data: "Data", default: tuple[int, int, int], pretrained: bool) -
         default: (H, W, C) of the model.
         pretrained: trained weights want the channels they were trained with.
     """
-    from kerasvision.predictions import read_image
+    from kerasvision.data.decode import read_image
 
     examples = data.splits.get("train") or []
     images = [read_image(example["image"]) for example in examples]

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from kerasvision.predictions import ImageSource, read_image
+from kerasvision.data.decode import read_image
+from kerasvision.predictions import ImageSource
 
 THUMBNAIL = 192
 
