@@ -110,11 +110,11 @@ def _quantized(model: Any, run: RunFolder | None, data: "Data | None") -> Any:
     """The model with trained ranges: the run's, else fine-tuned now."""
     from kerasvision.compress import quantize
     from kerasvision.recipe import load_recipe
-    from kerasvision.training.quantization import quantize_model
+    from kerasvision.training.quantization import fresh_quantized, quantize_model
 
     recipe = load_recipe(run.recipe) if run else None
-    if run is not None and run.quantized.exists():
-        quantized = quantize(model, islands=recipe.quantize.islands if recipe else ())
+    if run is not None and recipe is not None and run.quantized.exists():
+        quantized = fresh_quantized(recipe, model)
         quantized.load_weights(str(run.quantized))
         return quantized
     if data is None or not data.splits.get("train"):

@@ -29,7 +29,7 @@ from kerasvision.training.folder import RunFolder
 from kerasvision.training.optimizers import make_optimizer
 from kerasvision.training.progress import FitProgress
 from kerasvision.training.tensorboard import TensorBoard
-from kerasvision.training.transfer import compute_features, set_trainable, split_model
+from kerasvision.training.transfer import compute_features, freezes_batch_norm, set_trainable, split_model
 
 
 def train_model(recipe: Recipe, data: Data, folder: RunFolder, progress: bool) -> dict[str, Any]:
@@ -161,7 +161,7 @@ def _train_all(recipe: Recipe, data: Data, model: TaskModel, folder: RunFolder, 
     validation = batches(
         recipe, data, model, "validation", batch_size=distribution.validation_batch_size(held_out, size, replicas)
     )
-    freeze_batch_norm = train.bn_frozen if train.bn_frozen is not None else train.freeze_epochs > 0
+    freeze_batch_norm = freezes_batch_norm(train)
     head = [] if train.unfreeze == "all" and not freeze_batch_norm else _head_layers(model)
     set_trainable(model, train.unfreeze, freeze_batch_norm, head)
     model.compile(make_optimizer(train, steps, model.trainable_variables), jit_compile=train.xla)

@@ -16,6 +16,20 @@ from kerasvision.training.folder import RunFolder
 from kerasvision.training.optimizers import schedule
 from kerasvision.training.progress import FitProgress
 from kerasvision.training.tensorboard import TensorBoard
+from kerasvision.training.transfer import freezes_batch_norm
+
+
+def fresh_quantized(recipe: Recipe, model: TaskModel) -> QuantizedModel:
+    """The recipe's quantized model before its fine-tuning, or before its weights are loaded.
+
+    Batch normalization that stood still while the model was fine-tuned stands still here too: statistics of other
+    images than the model was fine-tuned with would undo that.
+    """
+    if freezes_batch_norm(recipe.train):
+        for layer in model.layers:
+            if isinstance(layer, keras.layers.BatchNormalization):
+                layer.trainable = False
+    return quantize(model, islands=recipe.quantize.islands)
 
 
 def quantize_model(
@@ -33,7 +47,7 @@ def quantize_model(
     Returns:
         The quantized model and {"epochs", "best_epoch", "seconds", "history"}; loaded where an earlier process made it.
     """
-    quantized = quantize(model, islands=recipe.quantize.islands)
+    quantized = fresh_quantized(recipe, model)
     if (result := folder.done("quantize")) is not None:
         quantized.load_weights(str(folder.quantized))
         return quantized, result

@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from kerasvision.errors import RecipeError, closest
 from kerasvision.progress import track
+from kerasvision.recipe import TrainRecipe
 from kerasvision.task import TaskModel
 
 # task name -> layer behind which the head begins.
@@ -69,6 +70,11 @@ def compute_features(
         others.append(rest)
     joined = tf.nest.map_structure(lambda *parts: np.concatenate([part.numpy() for part in parts]), *others)
     return np.concatenate(features), tuple(joined)
+
+
+def freezes_batch_norm(train: TrainRecipe) -> bool:
+    """Whether batch normalization stays in inference mode once the whole net learns."""
+    return train.freeze_epochs > 0 if train.bn_frozen is None else train.bn_frozen
 
 
 def set_trainable(model: keras.Model, unfreeze: str, freeze_batch_norm: bool, head: Sequence[str]) -> None:

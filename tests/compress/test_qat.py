@@ -103,6 +103,25 @@ def test_an_untrained_quantized_model_says_so(trained):
         kv.quantize(trained).check_trained()
 
 
+def test_frozen_batch_normalization_stays_frozen():
+    model = kv.create_model("small_cnn", num_classes=3, input_shape=(8, 8, 1), filters=[4, 6])
+    for layer in model.layers:
+        layer.trainable = not isinstance(layer, keras.layers.BatchNormalization)
+    quantized = kv.quantize(model)
+    assert len(quantized.trainable_variables) == len(model.trainable_variables)
+
+    def statistics():
+        parts = ("gamma", "beta", "moving_mean", "moving_variance")
+        return [w.numpy() for w in quantized.net.weights if w.name.split("/")[-1].split(":")[0] in parts]
+
+    before = statistics()
+    quantized.compile("sgd", learning_rate=0.1)
+    quantized.fit(batches(), epochs=1, verbose=0)
+    assert len(before) == 16
+    for old, new in zip(before, statistics(), strict=True):
+        np.testing.assert_array_equal(new, old)
+
+
 def test_the_float_model_is_left_alone(trained):
     before = [weight.copy() for weight in trained.get_weights()]
     quantized = kv.quantize(trained)
