@@ -1,4 +1,4 @@
-"""kerasvision train pipelines/fashion_mnist.py: 20 minutes on two cores; 0.93 float and int8 on the 10,000 test images.
+"""kerasvision train pipelines/fashion_mnist.py: 22 minutes on two cores; 0.93 float and int8 on the 10,000 test images.
 
 70,000 garments of 28x28 grey pixels (Xiao et al., 2017, arXiv:1708.07747), found in Debian's package
 dataset-fashion-mnist, in KERASVISION_DATA, or downloaded by Keras.

@@ -138,6 +138,18 @@ class QuantizedModel(tf_keras.Model):
                 found[shown] = (float(low.numpy()), float(values[f"{tensor}_max"].numpy()))
         return found
 
+    def output_steps(self) -> dict[str, float]:
+        """Raw output -> what one step of its 8 bits is worth; an output of an island's inside has none."""
+        ranges = self.ranges()
+        steps = {}
+        for name, tensor in self.net.output.items():
+            layer = tensor._keras_history.layer.name.removeprefix("quant_")
+            for kind in ("post_activation", "output"):
+                if f"{layer}/{kind}" in ranges:
+                    low, high = ranges[f"{layer}/{kind}"]
+                    steps[name] = (high - low) / 255
+        return steps
+
     def check_trained(self) -> None:
         """Make sure that every range was observed.
 

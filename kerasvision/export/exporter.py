@@ -15,7 +15,7 @@ import tensorflow as tf
 from kerasvision.errors import ExportError, UnknownNameError, closest
 from kerasvision.export import coverage, parity
 from kerasvision.export.atomic import staged
-from kerasvision.export.engines import open_engine
+from kerasvision.export.engines import Engine, open_engine
 from kerasvision.export.job import Job
 from kerasvision.export.onnx import write_onnx
 from kerasvision.export.process import converter
@@ -111,7 +111,8 @@ def export(
         engine = open_engine(path, threads)
         reference = _reference(model, rounded=row.integer)
         differences = parity.compare(engine.run(images), reference(images), engine.outputs_quantization)
-        parity.check_parity(differences, quantization, row.integer, row.filename)
+        carried = _carried_steps(model, images, engine) if row.integer and is_quantized(model) else {}
+        parity.check_parity(differences, quantization, row.integer, row.filename, carried)
         metrics, reference_metrics = {}, {}
         if measured is not None:
             metrics = model.task.metrics(measured[1], engine.run(measured[0]))
@@ -224,6 +225,11 @@ def _reference(model: Any, rounded: bool) -> Callable[[np.ndarray], dict[str, np
         return parity.in_batches(function, pixels.astype(np.float32))
 
     return run
+
+
+def _carried_steps(model: Any, images: np.ndarray, engine: Engine) -> dict[str, float]:
+    raw = parity.in_batches(tf.function(model.call, autograph=False), np.rint(images).astype(np.float32))
+    return parity.carried_steps(model.task.decode, raw, model.output_steps(), engine.outputs_quantization)
 
 
 def _parameters(model: Any) -> int:

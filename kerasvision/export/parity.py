@@ -9,7 +9,9 @@ from kerasvision.errors import ExportError
 
 # Measured: float32 files of the package's models differ by 2e-6 at most (sums in another order); 1e-4 is a wrong op.
 FLOAT_MAX = 1e-4
-# Residual nets of 26 convolutions reach a mean of 1.2 steps; above 1.5 something is wrong.
+# Residual nets of 26 convolutions reach a mean of 1.2 steps; above 1.5 something is wrong. The steps are those of the
+# net's raw output: decoding may turn one step of it into several of the file's (softmax of two classes: up to R / 4
+# steps of a probability, where R is the range of the logits).
 QAT_MEAN_LSB = 1.5
 
 Outputs = dict[str, np.ndarray]
@@ -44,12 +46,46 @@ def _figures(difference: np.ndarray) -> dict[str, float]:
     }
 
 
-def check_parity(parity: dict[str, Any], quantization: str, integer: bool, what: str) -> None:
+def carried_steps(
+    decode: Callable[[Outputs], Outputs],
+    raw: Outputs,
+    steps: dict[str, float],
+    quantization: dict[str, tuple[float, int] | None],
+) -> dict[str, float]:
+    """How many steps of a file's output one step of the net's raw outputs becomes, on average.
+
+    Args:
+        decode: the task's.
+        raw: name -> [N, ...], raw outputs of the fake-quantized net.
+        steps: name -> what one step of a raw output is worth.
+        quantization: name -> (scale, zero point) of the file's integer outputs.
+
+    Returns:
+        Name of the decoded output -> steps, 1 at least.
+    """
+    signs = np.random.default_rng(0)
+    moved = {
+        name: (values + steps.get(name, 0.0) * signs.choice((-1.0, 1.0), values.shape)).astype(values.dtype)
+        for name, values in raw.items()
+    }
+    before, after = decode(raw), decode(moved)
+    result = {}
+    for name, scale in quantization.items():
+        if scale is not None:
+            difference = np.abs(np.asarray(after[name]) - np.asarray(before[name]))
+            result[name] = max(1.0, float(difference.mean()) / scale[0])
+    return result
+
+
+def check_parity(
+    parity: dict[str, Any], quantization: str, integer: bool, what: str, carried: dict[str, float] | None = None
+) -> None:
     """Refuse a file that does not do what the model does.
 
     Float files without reduced precision must agree to FLOAT_MAX, integer files of a QuantizedModel to
-    QAT_MEAN_LSB steps on average. What float16, dynamic range and calibration cost is the net's own affair: it is
-    reported, and refused only where the file gives no numbers at all.
+    QAT_MEAN_LSB steps of the net's raw output on average, `carried` through the decoding. What float16, dynamic
+    range and calibration cost is the net's own affair: it is reported, and refused only where the file gives no
+    numbers at all.
 
     Raises:
         ExportError: it says by how much.
@@ -62,10 +98,11 @@ def check_parity(parity: dict[str, Any], quantization: str, integer: bool, what:
                 f'{what} differs from the model: output "{name}" by {figures["max"]:.2g} at most, allowed {FLOAT_MAX}. '
                 "A layer was converted wrongly; please report it."
             )
-        if integer and quantization == "qat" and figures["lsb"]["mean"] > QAT_MEAN_LSB:
+        allowed = QAT_MEAN_LSB * (carried or {}).get(name, 1.0)
+        if integer and quantization == "qat" and figures["lsb"]["mean"] > allowed:
             raise ExportError(
                 f'{what} differs from the fake-quantized model: output "{name}" by {figures["lsb"]["mean"]:.2f} steps '
-                f"of its 8 bits on average, allowed {QAT_MEAN_LSB}. Fine-tune the quantized model longer, so that its "
+                f"of its 8 bits on average, allowed {allowed:.2f}. Fine-tune the quantized model longer, so that its "
                 "ranges settle, or declare the layers at fault as islands."
             )
 

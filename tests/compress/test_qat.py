@@ -69,6 +69,11 @@ def test_the_input_range_is_what_pixels_become(quantized):
     assert quantized.ranges()["input"] == (-1.0, 255 / 128 - 1)
 
 
+def test_output_steps(quantized):
+    low, high = quantized.ranges()["logits/post_activation"]
+    assert quantized.output_steps() == {"logits": (high - low) / 255}
+
+
 def test_ranges_are_those_of_the_data(quantized):
     """After 12 steps TFMOT's own moving average would still stand within 2 % of [-6, 6]."""
     images = np.concatenate([images for images, _ in batches()])

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from kerasvision.errors import ExportError
-from kerasvision.export.parity import check_parity, compare, in_batches
+from kerasvision.export.parity import carried_steps, check_parity, compare, in_batches
 
 
 def figures(maximum, mean_lsb=None):
@@ -40,6 +40,25 @@ def test_the_gates(parity, quantization, integer, allowed):
     else:
         with pytest.raises(ExportError, match='the file.*output "scores"'):
             check_parity(parity, quantization, integer, "the file")
+
+
+def test_steps_are_carried_through_the_decoding():
+    raw = {"logits": np.zeros((2000, 2))}
+
+    def decode(outputs):
+        return {"scores": 1 / (1 + np.exp(outputs["logits"][:, ::-1] - outputs["logits"]))}
+
+    # Two logits move by 0.04 each: apart from one another in half of the images, which then are 0.02 nearer to 0 or 1.
+    steps = carried_steps(decode, raw, {"logits": 0.04}, {"scores": (1 / 256, 0)})["scores"]
+    assert steps == pytest.approx(0.02 * 0.5 * 256, rel=0.1)
+    assert carried_steps(decode, raw, {"logits": 1e-6}, {"scores": (1 / 256, 0)}) == {"scores": 1.0}
+    assert carried_steps(decode, raw, {}, {"scores": None}) == {}
+
+
+def test_the_gate_counts_steps_of_the_raw_output():
+    check_parity(figures(0.1, 2.9), "qat", True, "the file", {"scores": 2.0})
+    with pytest.raises(ExportError, match=r"3.10 steps.*allowed 3.00"):
+        check_parity(figures(0.1, 3.1), "qat", True, "the file", {"scores": 2.0})
 
 
 @pytest.mark.parametrize("count", [1, 4, 5, 9])
