@@ -320,7 +320,14 @@ def test_stray_output_goes_to_standard_error():
 @pytest.mark.skipif(os.name == "nt", reason="signals")
 def test_a_real_ctrl_c_leaves_nothing_half_written(tmp_path):
     command = [sys.executable, "-m", "kerasvision", "demo", "--out", str(tmp_path / "run")]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+    # A shell that runs the tests in the background has them, and their children, ignore Ctrl-C.
+    with subprocess.Popen(
+        command,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    ) as process:
         deadline = time.monotonic() + 120
         while not (tmp_path / "run" / "checkpoint" / "state.npz").exists() and time.monotonic() < deadline:
             time.sleep(0.1)
