@@ -7,14 +7,11 @@ figures are of the others.
 """
 
 import argparse
-import json
 import tempfile
 from pathlib import Path
 
 import keras
-import numpy as np
-from rich.console import Console
-from rich.table import Table
+from table import row, show
 
 import kerasvision as kv
 
@@ -53,30 +50,7 @@ def main() -> None:
             rows.append(row(f"{case} top-1", accuracy, reference, "share", 1 - LARGEST_LOSS / reference, "least"))
             rows.append(row(f"{case} latency", report.latency["median_ms"], keras_ms, "ms", 1.0, "most"))
             rows.append(row(f"{case} size", report.size_bytes / 1e6, 4 * report.parameters / 1e6, "MB", 1.01, "most"))
-    if arguments.json:
-        print(json.dumps({"rows": rows}, indent=2))
-        return
-    table = Table("case", "file", "Keras model", "unit", "ratio", "target", "holds", title=MODEL)
-    for entry in rows:
-        numbers = [f"{entry[key]:.3f}" for key in ("ours", "peer")]
-        table.add_row(
-            entry["case"], *numbers, entry["unit"], f"{entry['ratio']:.3f}", entry["target"], str(entry["holds"])
-        )
-    Console(width=120).print(table)
-
-
-def row(case: str, ours: float, peer: float, unit: str, bound: float, side: str) -> dict:
-    ratio = ours / peer
-    holds = bool(ratio >= bound) if side == "least" else bool(ratio <= bound)
-    return {
-        "case": case,
-        "ours": float(np.round(ours, 4)),
-        "peer": float(np.round(peer, 4)),
-        "unit": unit,
-        "ratio": float(np.round(ratio, 4)),
-        "target": f"at {side} {bound:.3f}",
-        "holds": holds,
-    }
+    show(rows, title=MODEL, ours="file", peer="Keras model", as_json=arguments.json)
 
 
 if __name__ == "__main__":

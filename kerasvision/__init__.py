@@ -14,7 +14,11 @@ import wrapt
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from kerasvision.compress import cluster as cluster
+    from kerasvision.compress import fold as fold
+    from kerasvision.compress import prune as prune
     from kerasvision.compress import quantize as quantize
+    from kerasvision.compress import sensitivity as sensitivity
     from kerasvision.data import load_data as load_data
     from kerasvision.export import benchmark as benchmark
     from kerasvision.export import export as export
@@ -30,7 +34,10 @@ if TYPE_CHECKING:
     from kerasvision.task import Task as Task
     from kerasvision.task import TaskModel as TaskModel
     from kerasvision.training.callbacks import callbacks as callbacks
+    from kerasvision.training.layerwise import layerwise as layerwise
     from kerasvision.training.run import train as train
+    from kerasvision.training.stages import stages as stages
+    from kerasvision.training.stages import unfreeze as unfreeze
 
 _HOME = {
     "Preprocessing": "kerasvision.preprocessing",
@@ -41,15 +48,22 @@ _HOME = {
     "Weights": "kerasvision.registry",
     "benchmark": "kerasvision.export",
     "callbacks": "kerasvision.training.callbacks",
+    "cluster": "kerasvision.compress",
     "create_model": "kerasvision.registry",
     "evaluate": "kerasvision.runtime",
     "export": "kerasvision.export",
+    "fold": "kerasvision.compress",
+    "layerwise": "kerasvision.training.layerwise",
     "list_models": "kerasvision.registry",
     "load": "kerasvision.runtime",
     "load_data": "kerasvision.data",
+    "prune": "kerasvision.compress",
     "quantize": "kerasvision.compress",
     "register": "kerasvision.registry",
+    "sensitivity": "kerasvision.compress",
+    "stages": "kerasvision.training.stages",
     "train": "kerasvision.training.run",
+    "unfreeze": "kerasvision.training.stages",
 }
 __all__ = ["__version__", *_HOME]
 
@@ -79,5 +93,6 @@ sys.modules[__name__].__class__ = _Package
 
 @wrapt.when_imported("keras")
 def _register_with_keras(_: Any) -> None:
-    """Make `keras.saving.load_model` know TaskModel as soon as both packages are there."""
+    """Make `keras.saving.load_model` know TaskModel and its optimizers as soon as both packages are there."""
     importlib.import_module("kerasvision.task")
+    importlib.import_module("kerasvision.training.layerwise")

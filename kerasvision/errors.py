@@ -31,6 +31,10 @@ class BridgeError(KerasvisionError, ValueError):
     """A Keras 3 layer has no exact twin in tf_keras."""
 
 
+class FoldError(KerasvisionError, ValueError):
+    """A folded model does not compute what the model did."""
+
+
 class QuantizationError(KerasvisionError, ValueError):
     """A layer cannot be quantized, or would run in float without being declared."""
 

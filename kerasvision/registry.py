@@ -76,9 +76,9 @@ def register(
     """Decorator that puts a builder into the table.
 
     A backbone is `builder(x, *, weights=None, **arguments) -> {"P2": ..., "P5": ...}` on a normalized image
-    tensor; "top" in the result is the feature map a classifier pools, where it is not "P5". Every backbone is a
-    classifier by itself (see `kerasvision.classification`). Any other kind is the name of a task, and
-    `builder(x, task, *, weights=None, **arguments)` returns the dict of raw outputs.
+    tensor, where Pn has the stride 2**n; "top" in the result is what a classifier takes, where it is not "P5". Every
+    backbone is a classifier by itself (see `kerasvision.classification`). Any other kind is the name of a task, and
+    `builder(x, task, *, weights=None, **arguments)` returns the dict of raw outputs and the dict of features.
 
     Args:
         name: what the user asks `create_model` for.
@@ -217,7 +217,7 @@ def create_model(
 
     image = keras.Input(shape, name="image")
     x = keras.layers.Rescaling(_values(preprocessing.scale), _values(preprocessing.offset), name="preprocessing")(image)
-    outputs = build(x, the_task, weights=weights if trained else None, **build_arguments)
+    outputs, features = build(x, the_task, weights=weights if trained else None, **build_arguments)
     config = {
         "input_shape": list(shape),
         "task": task_name,
@@ -226,7 +226,8 @@ def create_model(
         **build_arguments,
     }
     call = {"name": name, "arguments": config}
-    model = TaskModel(image, outputs, task=the_task, preprocessing=preprocessing, build=call)
+    taps = {level: feature._keras_history.operation.name for level, feature in features.items()}
+    model = TaskModel(image, outputs, task=the_task, preprocessing=preprocessing, build=call, taps=taps)
     if weights is not None and trained is None:
         model.load_trained(weights)
     return model

@@ -2,7 +2,8 @@
 
 import abc
 import functools
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -11,7 +12,7 @@ import numpy as np
 from keras import ops
 from keras.src.losses.loss import scale_loss_for_distribution
 
-from kerasvision.errors import WeightsError
+from kerasvision.errors import UnknownNameError, WeightsError, closest
 from kerasvision.preprocessing import Preprocessing
 
 Tensors = dict[str, Any]
@@ -66,17 +67,28 @@ class TaskModel(keras.Model):
         task: loss, decode and metrics.
         preprocessing: of the image; its scale and offset are the graph's first layer.
         build: {"name": ..., "arguments": {...}}, the call that rebuilds this graph.
+        taps: name of a feature, such as "P4" -> name of the layer it comes from.
     """
 
     def __init__(
-        self, inputs: Any, outputs: Tensors, *, task: Task, preprocessing: Preprocessing, build: dict[str, Any]
+        self,
+        inputs: Any,
+        outputs: Tensors,
+        *,
+        task: Task,
+        preprocessing: Preprocessing,
+        build: dict[str, Any],
+        taps: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(inputs, outputs, name=build["name"])
         self.task = task
         self.preprocessing = preprocessing
         self.fit_data: Any = None
+        # What `kerasvision.fold` has done, a FoldReport; not saved.
+        self.fold_report: Any = None
         # A closure, because Keras would wrap a dict attribute and save it as a layer's state.
         self._build_call = lambda: build
+        self._taps = tuple((taps or {}).items())
         # One running mean for each named loss and monitor; Keras finds them here and logs them.
         self._trackers = [keras.metrics.Mean(name=name) for name in (*task.loss_names, *task.monitor_names)]
 
@@ -94,6 +106,37 @@ class TaskModel(keras.Model):
     def channels(self) -> int:
         """Channels of the input, 1 or 3."""
         return self.input_shape[3]
+
+    @property
+    def taps(self) -> dict[str, str]:
+        """Feature name, such as "P4" (stride 16) -> name of the layer it comes from, from fine to coarse."""
+        return dict(self._taps)
+
+    def features(self, name: str | Sequence[str]) -> keras.Model:
+        """A model of raw pixels -> one feature map or several, on this model's own layers.
+
+        Args:
+            name: "P4" or the like (C4 is another word for it), or the name of any layer; or several of them.
+
+        Returns:
+            Image -> that layer's output; -> {name: output} where several names were given.
+
+        Raises:
+            UnknownNameError: no such feature or layer; the closest names are given.
+        """
+        if isinstance(name, str):
+            return keras.Model(self.input, self._feature(name), name=f"{self.name}_{name}")
+        return keras.Model(self.input, {each: self._feature(each) for each in name}, name=f"{self.name}_features")
+
+    def _feature(self, name: str) -> Any:
+        taps = self.taps
+        layer = taps.get(name) or taps.get(re.sub(r"^C(?=\d$)", "P", name), name)
+        known = [layer.name for layer in self.layers]
+        if layer not in known:
+            raise UnknownNameError(
+                f'{self.name} has no feature or layer "{name}"; features: {", ".join(taps)}.{closest(name, known)}'
+            )
+        return self.get_layer(layer).output
 
     @functools.cached_property
     def net(self) -> keras.Model:
@@ -125,7 +168,7 @@ class TaskModel(keras.Model):
         return scale_loss_for_distribution(total)
 
     def get_config(self) -> dict[str, Any]:
-        """The `create_model` call that rebuilds this model."""
+        """The `create_model` call that rebuilds this model; of a folded one also what was folded."""
         return self._build_call()
 
     @classmethod
@@ -133,7 +176,12 @@ class TaskModel(keras.Model):
         """Rebuild through the registry, with fresh weights."""
         from kerasvision.registry import create_model
 
-        return create_model(config["name"], **config["arguments"])
+        model = create_model(config["name"], **config["arguments"])
+        if "folded" not in config:
+            return model
+        from kerasvision.folding import fold_graph
+
+        return fold_graph(model, **config["folded"]).model
 
     def load_trained(self, path: str | Path) -> None:
         """Load the weights of a `.weights.h5` or `.keras` file of the same architecture.

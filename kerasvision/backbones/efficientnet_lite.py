@@ -17,6 +17,7 @@ import numpy as np
 from keras import layers
 
 from kerasvision.errors import WeightsError
+from kerasvision.layers.attention import attend, multi_head_self_attention
 from kerasvision.preprocessing import Preprocessing
 from kerasvision.registry import Weights, register
 from kerasvision.torch_weights import read_state_dict
@@ -61,6 +62,7 @@ VARIANTS = {
 }
 # The last stage of each resolution.
 LEVELS = {0: "P1", 1: "P2", 2: "P3", 4: "P4", 6: "P5"}
+LAST_STRIDED = 5
 
 
 def scaled_filters(filters: int, width: float) -> int:
@@ -104,7 +106,9 @@ def relu6(x: Any, name: str) -> Any:
     return layers.ReLU(6.0, name=f"{name}_relu")(x)
 
 
-def inverted_residual(x: Any, filters: int, expansion: int, kernel_size: int, stride: int, name: str) -> Any:
+def inverted_residual(
+    x: Any, filters: int, expansion: int, kernel_size: int, stride: int, name: str, attention: str | None = None
+) -> Any:
     """Expand, convolve each channel, project (Sandler et al., 2018, arXiv:1801.04381).
 
     Args:
@@ -114,6 +118,7 @@ def inverted_residual(x: Any, filters: int, expansion: int, kernel_size: int, st
         kernel_size: of the depthwise convolution.
         stride: of the depthwise convolution.
         name: prefix of the layers' names.
+        attention: a name of `kerasvision.layers.attention.ATTENTION`, or "mhsa", in front of the addition.
 
     Returns:
         [B, H/stride, W/stride, filters], with x added where the shapes agree.
@@ -133,16 +138,19 @@ def inverted_residual(x: Any, filters: int, expansion: int, kernel_size: int, st
     x = relu6(x, f"{name}_depthwise")
     x = conv_bn(x, filters, 1, 1, f"{name}_project")
     if stride == 1 and shortcut.shape[-1] == filters:
+        x = multi_head_self_attention(x, name) if attention == "mhsa" else attend(x, attention, name)
         x = layers.Add(name=f"{name}_add")([shortcut, x])
     return x
 
 
-def efficientnet_lite(x: Any, variant: Variant) -> dict[str, Any]:
+def efficientnet_lite(x: Any, variant: Variant, attention: str | None = None) -> dict[str, Any]:
     """The feature extractor of any variant.
 
     Args:
         x: normalized image, [B, H, W, C].
         variant: width and depth.
+        attention: "se", "eca" or "cbam" in front of every residual addition, or "mhsa" in front of those at 1/32;
+            always with fresh weights.
 
     Returns:
         P1 [B, H/2, W/2, _] to P5 [B, H/32, W/32, _], and "top" [B, H/32, W/32, 1280].
@@ -150,10 +158,12 @@ def efficientnet_lite(x: Any, variant: Variant) -> dict[str, Any]:
     x = relu6(conv_bn(x, STEM_FILTERS, 3, 2, "stem"), "stem")
     features = {}
     for index, stage in enumerate(stages(variant)):
+        # Self-attention compares every place with every other: only the coarsest map is small enough.
+        plugin = None if attention == "mhsa" and index < LAST_STRIDED else attention
         for block, letter in zip(range(stage.repeats), string.ascii_lowercase, strict=False):
             stride = stage.stride if block == 0 else 1
             name = f"block{index + 1}{letter}"
-            x = inverted_residual(x, stage.filters, stage.expansion, stage.kernel_size, stride, name)
+            x = inverted_residual(x, stage.filters, stage.expansion, stage.kernel_size, stride, name, plugin)
         if index in LEVELS:
             features[LEVELS[index]] = x
     features["top"] = relu6(conv_bn(x, TOP_FILTERS, 1, 1, "top"), "top")
@@ -311,15 +321,15 @@ IMAGENET = {
 def _register(name: str, variant: Variant) -> None:
     known = {"imagenet": IMAGENET[name]} if name in IMAGENET else {}
 
-    def build(x: Any, *, weights: str | None = None) -> dict[str, Any]:
-        features = efficientnet_lite(x, variant)
+    def build(x: Any, *, weights: str | None = None, attention: str | None = None) -> dict[str, Any]:
+        features = efficientnet_lite(x, variant, attention)
         if weights is not None:
             path = weights_file(known[weights])
             net = keras.Model(x, features["top"])
             load_state_dict(net, read_state_dict(path), variant, str(path))
         return features
 
-    def load_head(weights: str) -> list[np.ndarray]:
+    def load_head(weights: str, **_: Any) -> list[np.ndarray]:
         state = read_state_dict(weights_file(known[weights]))
         return [state["_fc.weight"].T, state["_fc.bias"]]
 

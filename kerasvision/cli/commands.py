@@ -162,7 +162,14 @@ def predict(artifact: str, images: tuple[str, ...], out: str | None, top: int, s
 @main.command(cls=Verb)
 @click.argument("artifact", metavar="RUN|MODEL.keras")
 @click.option("--format", "format_", default="tflite", show_default=True, help="tflite, saved_model or onnx.")
-@click.option("--quantization", default="none", show_default=True, help="none, float16, dynamic, int8 or qat.")
+@click.option("--quantization", default="none", show_default=True, help="none, float16, dynamic, int8, int16x8 or qat.")
+@click.option("--explain", is_flag=True, help="Compare every layer of an int8 TFLite file with its model.")
+@click.option(
+    "--float-layers",
+    type=click.IntRange(min=0),
+    default=0,
+    help="Of int8: layers to keep in float, those whose quantization costs most.",
+)
 @click.option("--data", help=f"{DATA_HELP} The run's own data when left out.")
 @click.option("--data-format", help=FORMAT_HELP)
 @click.option(
@@ -176,9 +183,11 @@ def export(artifact: str, format_: str, quantization: str, **options: Any) -> Re
     report = export_artifact(Path(artifact), format_, quantization, **options)
 
     def show(console: "Console") -> None:
-        from kerasvision.cli.tables import show_exports
+        from kerasvision.cli.tables import show_exports, show_layers
 
         show_exports(console, [report])
+        if report["layers"]:
+            show_layers(console, report["layers"])
         console.print(report["path"], soft_wrap=True, markup=False)
 
     return Result(report, show)

@@ -28,17 +28,21 @@ def export_artifact(
     data_format: str | None,
     out: str | None,
     threads: int,
+    explain: bool = False,
+    float_layers: int = 0,
 ) -> dict[str, Any]:
     """Export a run's model, or a `.keras` file.
 
     Args:
         artifact: a run folder or a `.keras` file.
         format: "tflite", "saved_model" or "onnx".
-        quantization: "none", "float16", "dynamic", "int8" or "qat".
+        quantization: "none", "float16", "dynamic", "int8", "int16x8" or "qat".
         data: source of the images to compare, calibrate and fine-tune with; the run's own when None.
         data_format: of that source.
         out: where the file goes; exports/ beside the model when None.
         threads: of the latency measurement.
+        explain: whether to compare every layer of an int8 file with its model.
+        float_layers: of "int8": how many layers stay in float.
 
     Returns:
         The export report, in types that JSON knows. A run's metrics.json and report.html have it too, when the
@@ -57,13 +61,14 @@ def export_artifact(
     run = _run_folder(artifact)
     loaded = _data(predictor, data, data_format, run)
     model = predictor.engine.model  # type: ignore[attr-defined]
-    if quantization == "int8" and loaded is None:
-        raise ExportError('Quantization "int8" takes its ranges from real images: name them with --data.')
+    calibrated = quantization in ("int8", "int16x8")
+    if calibrated and loaded is None:
+        raise ExportError(f'Quantization "{quantization}" takes its ranges from real images: name them with --data.')
     if quantization == "qat":
         model = _quantized(model, run, loaded)
     judged = None if loaded is None else _batches(predictor, loaded, _judging_split(loaded))
     samples = judged
-    if quantization == "int8" and loaded is not None and loaded.splits.get("train"):
+    if calibrated and loaded is not None and loaded.splits.get("train"):
         # Calibration sets ranges, so it should not see the images that the file is judged by.
         samples = _batches(predictor, loaded, "train")
     target = Path(out) if out else (run.exports if run else artifact.parent / "exports")
@@ -75,6 +80,8 @@ def export_artifact(
         data=samples,
         threads=threads,
         metric_data=judged,
+        explain=explain,
+        float_layers=float_layers,
     ).to_dict()
     if run is not None and run.metrics.exists() and target.resolve() == run.exports.resolve():
         _remember(run, report, predictor)

@@ -84,6 +84,7 @@ def show_exports(console: Console, exports: Sequence[Mapping[str, Any]]) -> None
             row["file"],
             row["quantization"],
             row["size"],
+            row["zip"],
             row["ratio"],
             row["metric"],
             row["median"],
@@ -93,8 +94,30 @@ def show_exports(console: Console, exports: Sequence[Mapping[str, Any]]) -> None
         for row in export_rows(exports)
     ]
     metric = next((row["metric_name"].lower() for row in export_rows(exports) if row["metric_name"]), "metric")
-    columns = ("file", "quantization", "size", "of float", metric, "latency", "ops", "float ops")
+    columns = ("file", "quantization", "size", "zip", "of float", metric, "latency", "ops", "float ops")
     table(console, columns, rows, numbers=columns[2:])
+
+
+def show_layers(console: Console, layers: Sequence[Mapping[str, Any]]) -> None:
+    """`kerasvision export --explain`: one row for each tensor, in the order of execution."""
+    columns = ("tensor", "op", "range", "step", "noise", "mean LSB", "max LSB")
+    rows = [
+        (
+            layer["tensor"].removesuffix("/output"),
+            layer["op"],
+            f"{layer['low']:.3g} .. {layer['high']:.3g}",
+            f"{(layer['high'] - layer['low']) / 255:.2g}",
+            f"{layer['noise_db']:.1f} dB",
+            f"{layer['mean_lsb']:.2f}",
+            f"{layer['max_lsb']:.0f}",
+        )
+        for layer in layers
+    ]
+    table(console, columns, rows, numbers=columns[2:])
+    console.print(
+        "noise: power of the float net's values over that of the error of all quantization so far; more is better.\n"
+        "LSB: difference between the file and the fake-quantized net, in steps of 8 bits."
+    )
 
 
 def show_run(console: Console, metrics: Mapping[str, Any], report: Path | None) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 import tf_keras
 
-from kerasvision.errors import BridgeError, closest
+from kerasvision.errors import BridgeError
 
 # Largest difference between model and twin, as a share of the largest output.
 TOLERANCE = 1e-5
@@ -21,30 +21,36 @@ TOLERANCE = 1e-5
 _RENAMED = {"LeakyReLU": {"negative_slope": "alpha"}}
 
 
+@tf.autograph.experimental.do_not_convert  # See `fake_quantize`.
 def build_twin(model: keras.Model) -> tf_keras.Model:
     """The exact tf_keras twin of a functional model, always in float32.
 
     Nested models are flattened. Outputs keep their names, weights are copied, `trainable` too.
 
     Args:
-        model: a functional Keras 3 model with one input, made of stock layers.
+        model: a functional Keras 3 model with one input. Stock layers get a twin of the same class; others, and bare
+            operations on tensors, are adopted as they are.
 
     Returns:
         A tf_keras functional model.
 
     Raises:
-        BridgeError: a layer has no twin, or the twin's outputs differ; names the layer.
+        BridgeError: a layer cannot be rebuilt, or the twin's outputs differ.
     """
     twins: dict[int, tf_keras.layers.Layer] = {}
 
     def twin_of(operation: Any) -> Callable[..., Any]:
         if isinstance(operation, keras.Model):
             return lambda x, **_: operation._run_through_graph(x, operation_fn=twin_of)
-        if id(operation) not in twins:
-            twins[id(operation)] = _twin_layer(operation)
-        layer = twins[id(operation)]
-        # Call arguments (training, mask) are left to tf_keras: the graph is the same in both modes.
-        return lambda *tensors, **_: layer(*tensors)
+
+        def call(*arguments: Any, **_: Any) -> Any:
+            # Call arguments by name (training, mask) are left to tf_keras: the graph is the same in both modes.
+            if id(operation) not in twins:
+                twins[id(operation)] = _twin_layer(operation, arguments)
+            tensors = [argument for argument in arguments if not isinstance(argument, (int, float))]
+            return twins[id(operation)](*tensors)
+
+        return call
 
     source = model.inputs[0]
     image = tf_keras.Input(source.shape[1:], name="normalized")
@@ -57,33 +63,74 @@ def build_twin(model: keras.Model) -> tf_keras.Model:
     return twin
 
 
-def _twin_layer(operation: Any) -> tf_keras.layers.Layer:
-    if not isinstance(operation, keras.layers.Layer):
-        raise BridgeError(
-            f'"{operation.name}" ({type(operation).__name__}) is a bare operation on tensors, not a layer. '
-            "Use the stock layer for it (Add instead of +, Activation, Rescaling, Reshape, ...)."
-        )
+class Adopted(tf_keras.layers.Layer):
+    """A Keras 3 operation without a twin in tf_keras, which runs as it is: both sides run TensorFlow.
+
+    Args:
+        operation: a layer, or a bare operation on tensors.
+        arguments: of its call; numbers among them stay, tensors are replaced.
+    """
+
+    def __init__(self, operation: Any, arguments: tuple[Any, ...]) -> None:
+        super().__init__(name=operation.name, trainable=getattr(operation, "trainable", True))
+        # Behind a function, because tf_keras would track a layer's attributes.
+        self._operation = lambda: operation
+        self.constants = {i: value for i, value in enumerate(arguments) if isinstance(value, (int, float))}
+
+    @property
+    def kind(self) -> str:
+        """Name of the operation's class."""
+        return type(self._operation()).__name__
+
+    @property
+    def quantization(self) -> str | None:
+        """What the operation says of itself: "output" where its ops have int8 kernels, "island" where not."""
+        return getattr(self._operation(), "quantization", None)
+
+    def build(self, input_shape: Any) -> None:
+        """A weight for each of the operation's."""
+        self._twins = [
+            self.add_weight(weight.name, tuple(weight.shape), trainable=weight.trainable, initializer="zeros")
+            for weight in getattr(self._operation(), "weights", [])
+        ]
+        super().build(input_shape)
+
+    def call(self, *tensors: Any) -> Any:
+        """The operation on these tensors, with this layer's weights."""
+        operation, rest = self._operation(), iter(tensors)
+        arguments = [self.constants[i] if i in self.constants else next(rest) for i in range(self._count(tensors))]
+        if not self._twins:
+            return operation(*arguments)
+        twin = {id(weight): twin for weight, twin in zip(operation.weights, self._twins, strict=True)}
+        states = [
+            [tf.convert_to_tensor(twin[id(weight)]) for weight in weights]
+            for weights in (operation.trainable_variables, operation.non_trainable_variables)
+        ]
+        return operation.stateless_call(*states, *arguments)[0]
+
+    def _count(self, tensors: tuple[Any, ...]) -> int:
+        return len(tensors) + len(self.constants)
+
+
+def _twin_layer(operation: Any, arguments: tuple[Any, ...]) -> tf_keras.layers.Layer:
     kind = type(operation).__name__
-    twin_class = getattr(tf_keras.layers, kind, None)
-    if twin_class is None or not type(operation).__module__.startswith("keras."):
-        raise BridgeError(
-            f'Layer "{operation.name}" of type {kind} has no twin in tf_keras, so TFMOT cannot quantize it. '
-            f"Build it from stock layers.{closest(kind, _layer_names())}"
-        )
+    stock = isinstance(operation, keras.layers.Layer) and type(operation).__module__.startswith("keras.")
+    twin_class = getattr(tf_keras.layers, kind, None) if stock else None
+    if twin_class is None:
+        return Adopted(operation, arguments)
     try:
         return twin_class.from_config(_twin_config(operation, twin_class))
     except (TypeError, ValueError) as error:
         raise BridgeError(f'Layer "{operation.name}" ({kind}) cannot be rebuilt in tf_keras: {error}') from error
 
 
-def _layer_names() -> list[str]:
-    return [name for name in dir(tf_keras.layers) if name[:1].isupper()]
-
-
 def _twin_config(layer: keras.layers.Layer, twin_class: type[tf_keras.layers.Layer]) -> dict[str, Any]:
     """A Keras 3 layer's config in the words of tf_keras."""
     config = {key: _legacy(value) for key, value in layer.get_config().items()}
     config["dtype"] = "float32"
+    if callable(getattr(layer, "activation", None)):
+        # The same name is not always the same function: tf_keras has another hard_sigmoid, and no hard_silu.
+        config["activation"] = layer.activation
     for new, old in _RENAMED.get(type(layer).__name__, {}).items():
         config[old] = config.pop(new)
     known = inspect.signature(twin_class.__init__).parameters

@@ -1,218 +1,414 @@
-"""What each layer's quantization is: TFMOT's 8-bit scheme, with ranges that settle fast and agree on all replicas."""
+"""Each layer's quantization: a table from its class to what stands in its place in the fake-quantized net."""
 
-from collections.abc import Collection
+import dataclasses
+from collections.abc import Callable, Collection
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 import tf_keras
-from tensorflow_model_optimization.python.core.quantization.keras import quantize as tfmot
-from tensorflow_model_optimization.python.core.quantization.keras import quantizers
-from tensorflow_model_optimization.python.core.quantization.keras.default_8bit import (
-    default_8bit_quantize_layout_transform as layout,
-)
-from tensorflow_model_optimization.python.core.quantization.keras.default_8bit import (
-    default_8bit_quantize_registry as registry,
-)
-from tensorflow_model_optimization.python.core.quantization.keras.default_8bit import (
-    default_8bit_quantize_scheme as scheme,
-)
 from tensorflow_model_optimization.python.core.quantization.keras.quantize_config import QuantizeConfig
+from tensorflow_model_optimization.python.core.quantization.keras.quantize_layer import QuantizeLayer
+from tensorflow_model_optimization.python.core.quantization.keras.quantize_wrapper import QuantizeWrapperV2
+from tensorflow_model_optimization.python.core.quantization.keras.quantizers import Quantizer
 
-from kerasvision.errors import QuantizationError, closest
+from kerasvision.compress.bridge import Adopted
+from kerasvision.compress.graph import Node, read_graph, rebuild
+from kerasvision.compress.layers import Affine, AffineNormalization, ChannelDense, QuantizedPReLU
+from kerasvision.compress.plan import SAME_RANGE, SAME_VALUES, Plan, is_clipping
+from kerasvision.compress.quantizers import FixedQuantizer, RangeQuantizer, WeightQuantizer
+from kerasvision.errors import QuantizationError
+from kerasvision.folding import same_padding
 
-_BATCH_NORM_CARRIERS = (tf_keras.layers.Conv2D, tf_keras.layers.DepthwiseConv2D, tf_keras.layers.Dense)
+layers: Any = tf_keras.layers
+
+# The int8 kernels of these functions have a fixed output range (LiteRT 8-bit quantization specification).
+UNIT = (0.0, 255 / 256)
+SYMMETRIC = (-1.0, 127 / 128)
+FIXED_RANGES = {"sigmoid": UNIT, "softmax": UNIT, "tanh": SYMMETRIC}
+FREE_RANGES = {"relu", "relu6", "leaky_relu", "gelu"}
+FUNCTIONS = {"linear", "silu", "hard_sigmoid", "hard_silu", *FIXED_RANGES, *FREE_RANGES}
 
 
-class RangeQuantizer(quantizers.MovingAverageQuantizer):
-    """Moving average of a tensor's range that starts at the first batch's range.
+class LayerConfig(QuantizeConfig):
+    """What is quantized of one layer.
 
-    TFMOT's own starts at [-6, 6] and moves by a thousandth a step, so a short fine-tuning ends with ranges that
-    were never seen. Here the n-th batch counts 9 / (n + 9) until the average is as slow as TFMOT's; under a
-    distribution strategy every replica's range enters the average.
+    Args:
+        weights: attribute -> its quantizer.
+        output: quantizer of the result, None where it goes on inside the same int8 op or keeps its values.
     """
 
-    SLOWEST_DECAY = 0.999
-
-    def build(self, tensor_shape: Any, name: str, layer: Any) -> dict[str, tf.Variable]:
-        """The range's two variables and the number of batches seen."""
-
-        def scalar(suffix: str, value: float, aggregation: tf.VariableAggregation) -> tf.Variable:
-            return layer.add_weight(
-                name=f"{name}_{suffix}",
-                shape=(),
-                initializer=tf_keras.initializers.Constant(value),
-                trainable=False,
-                aggregation=aggregation,
-            )
-
-        mean, first = tf.VariableAggregation.MEAN, tf.VariableAggregation.ONLY_FIRST_REPLICA
-        return {
-            "min_var": scalar("min", -6.0, mean),
-            "max_var": scalar("max", 6.0, mean),
-            "batches": scalar("batches", 0.0, first),
-        }
-
-    def __call__(self, inputs: Any, training: bool, weights: dict[str, tf.Variable], **kwargs: Any) -> Any:
-        """Fake-quantize; while training, move the range first."""
-        low, high = weights["min_var"], weights["max_var"]
-        if training:
-            seen = weights["batches"]
-            decay = tf.minimum(self.SLOWEST_DECAY, seen / (seen + 9.0))
-            # Zero must be representable: padding and ReLU produce it.
-            batch_low = tf.minimum(tf.reduce_min(inputs), 0.0)
-            batch_high = tf.maximum(tf.reduce_max(inputs), 0.0)
-            new_low = decay * low + (1.0 - decay) * batch_low
-            new_high = decay * high + (1.0 - decay) * batch_high
-            low.assign(new_low)
-            high.assign(new_high)
-            seen.assign_add(1.0)
-            low, high = new_low, new_high
-        return tf.quantization.fake_quant_with_min_max_vars(inputs, low, high, num_bits=self.num_bits)
-
-
-def _with_fast_range(quantizer: Any) -> Any:
-    if type(quantizer) is quantizers.MovingAverageQuantizer:
-        return RangeQuantizer(**quantizer.get_config())
-    return quantizer
-
-
-class FastRanges(QuantizeConfig):
-    """A QuantizeConfig as TFMOT made it, with RangeQuantizer in the place of its moving averages."""
-
-    def __init__(self, config: QuantizeConfig) -> None:
-        self.config = config
+    def __init__(self, weights: dict[str, Quantizer] | None = None, output: Quantizer | None = None) -> None:
+        self.weights = weights or {}
+        self.output = output
 
     def get_weights_and_quantizers(self, layer: Any) -> list[Any]:
         """Weights to quantize."""
-        return self.config.get_weights_and_quantizers(layer)
+        return [(getattr(layer, name), quantizer) for name, quantizer in self.weights.items()]
 
     def get_activations_and_quantizers(self, layer: Any) -> list[Any]:
-        """Activations to quantize."""
-        return [(fn, _with_fast_range(q)) for fn, q in self.config.get_activations_and_quantizers(layer)]
+        """None: functions inside layers are layers of their own here, or fused."""
+        return []
 
     def set_quantize_weights(self, layer: Any, quantize_weights: list[Any]) -> None:
         """Put quantized weights into the layer."""
-        self.config.set_quantize_weights(layer, quantize_weights)
-
-    def set_quantize_activations(self, layer: Any, quantize_activations: list[Any]) -> None:
-        """Put quantized activations into the layer."""
-        self.config.set_quantize_activations(layer, quantize_activations)
-
-    def get_output_quantizers(self, layer: Any) -> list[Any]:
-        """Quantizers of the layer's outputs."""
-        return [_with_fast_range(quantizer) for quantizer in self.config.get_output_quantizers(layer)]
-
-    def get_config(self) -> dict[str, Any]:
-        """The inner config's."""
-        return self.config.get_config()
-
-
-class IslandOutput(QuantizeConfig):
-    """Leaves a layer's inside alone and quantizes what it hands on."""
-
-    def get_weights_and_quantizers(self, layer: Any) -> list[Any]:
-        """None."""
-        return []
-
-    def get_activations_and_quantizers(self, layer: Any) -> list[Any]:
-        """None."""
-        return []
-
-    def set_quantize_weights(self, layer: Any, quantize_weights: list[Any]) -> None:
-        """Nothing to put back."""
+        for name, weight in zip(self.weights, quantize_weights, strict=True):
+            setattr(layer, name, weight)
 
     def set_quantize_activations(self, layer: Any, quantize_activations: list[Any]) -> None:
         """Nothing to put back."""
+        assert not quantize_activations
 
     def get_output_quantizers(self, layer: Any) -> list[Any]:
-        """One moving range, 8 bits, asymmetric."""
-        return [RangeQuantizer(num_bits=8, per_axis=False, symmetric=False, narrow_range=False)]
+        """The result's."""
+        return [] if self.output is None else [self.output]
 
     def get_config(self) -> dict[str, Any]:
-        """Nothing to configure."""
+        """Nothing: a quantized net is rebuilt from the model it came from."""
         return {}
 
 
-class _Registry(registry.Default8BitQuantizeRegistry):
-    def get_quantize_config(self, layer: Any) -> QuantizeConfig:
-        return FastRanges(super().get_quantize_config(layer))
-
-
-class _Layout(layout.Default8BitQuantizeLayoutTransform):
-    def apply(self, model: tf_keras.Model, layer_quantize_map: dict[str, Any]) -> Any:
-        model, layer_quantize_map = super().apply(model, layer_quantize_map)
-        for metadata in layer_quantize_map.values():
-            if metadata.get("quantize_config") is not None:
-                metadata["quantize_config"] = FastRanges(metadata["quantize_config"])
-        return model, layer_quantize_map
-
-
-class _Scheme(scheme.Default8BitQuantizeScheme):
-    def get_layout_transformer(self) -> _Layout:
-        return _Layout()
-
-    def get_quantize_registry(self) -> _Registry:
-        return _Registry()
-
-
-def fake_quantize(twin: tf_keras.Model, islands: Collection[str] = ()) -> tf_keras.Model:
-    """A copy of a tf_keras model with fake quantization on every weight and activation.
+@dataclasses.dataclass(frozen=True)
+class FakeQuantized:
+    """A net with fake quantization, and what is known about it.
 
     Args:
-        twin: functional model, float32.
-        islands: names of layers that stay in float on purpose; what they hand on is quantized.
+        net: functional model; the layer in the place of "conv" is named "quant_conv".
+        quantizers: name of a tensor, such as "conv/kernel" or "relu/output" -> what quantizes it.
+        units: name of a tensor -> the first of the layers that become one int8 op with it.
+        islands: names of all layers in float.
+    """
 
-    Returns:
-        A functional model whose layers are named "quant_" + their old name.
+    net: tf_keras.Model
+    quantizers: dict[str, Quantizer]
+    units: dict[str, str]
+    islands: tuple[str, ...]
+
+
+# AutoGraph would read the source of every layer's call, which takes longer than all the rest.
+@tf.autograph.experimental.do_not_convert
+def fake_quantize(
+    twin: tf_keras.Model,
+    input_range: tuple[float, float],
+    islands: Collection[str] = (),
+    weight_quantizer: Callable[[str, int], WeightQuantizer] = WeightQuantizer,
+) -> FakeQuantized:
+    """A model with fake quantization on every weight and activation, on the twin's own layers.
+
+    Args:
+        twin: functional model, float32; not to be used any more.
+        input_range: lowest and highest value of the input.
+        islands: names of layers that stay in float on purpose; what they hand to others is quantized.
+        weight_quantizer: makes the quantizer of a weight from its name, "LAYER/kernel", and its `channels`.
 
     Raises:
-        QuantizationError: layers that TFMOT cannot quantize and nobody declared an island, or unknown islands.
+        QuantizationError: layers without int8 kernels that nobody declared islands, or unknown islands.
     """
-    names = [layer.name for layer in twin.layers]
-    for name in islands:
-        if name not in names:
-            raise QuantizationError(f'There is no layer "{name}" to leave in float.{closest(name, names)}')
-    known = _Registry()
-    problems = [
-        f"  {layer.name} ({type(layer).__name__})"
-        for layer in twin.layers
-        if layer.name not in islands and not _quantizable(layer, known)
-    ]
+    nodes = read_graph(twin)
+    plan = Plan(nodes, islands)
+    problems = {
+        f"  {node.layer.name} ({kind_of(node.layer)})"
+        for node in nodes
+        if node.layer.name not in plan.islands and not is_quantizable(node)
+    }
     if problems:
         raise QuantizationError(
-            "These layers cannot be quantized:\n" + "\n".join(problems) + "\nReplace them by layers that can, or keep "
-            "them in float on purpose: quantize(model, islands=[...]); the report will name them."
+            "These layers cannot be quantized:\n" + "\n".join(sorted(problems)) + "\nReplace them by layers that can, "
+            "or keep them in float on purpose: quantize(model, islands=[...]); the report will name them."
         )
-
-    def annotate(layer: tf_keras.layers.Layer) -> tf_keras.layers.Layer:
-        if isinstance(layer, tf_keras.layers.InputLayer):
-            return layer
-        return tfmot.quantize_annotate_layer(layer, IslandOutput() if layer.name in islands else None)
-
-    with tfmot.quantize_scope({"IslandOutput": IslandOutput}):
-        annotated = tf_keras.models.clone_model(twin, clone_function=annotate)
-        annotated.set_weights(twin.get_weights())
-        return tfmot.quantize_apply(annotated, _Scheme())
+    builder = _Builder(plan, weight_quantizer)
+    source = twin.inputs[0]
+    image = tf_keras.Input(source.shape[1:], name="normalized")
+    start = builder.quantize(nodes[0], image, limits=(min(input_range[0], 0.0), max(input_range[1], 0.0)), name="input")
+    net = tf_keras.Model(image, rebuild(twin, nodes, start, builder.apply), name=twin.name)
+    return FakeQuantized(net, builder.quantizers, builder.units, tuple(sorted(plan.islands)))
 
 
-def _quantizable(layer: tf_keras.layers.Layer, known: _Registry) -> bool:
-    if isinstance(layer, tf_keras.layers.InputLayer):
-        return True
-    if isinstance(layer, tf_keras.layers.BatchNormalization):
-        return _follows_its_convolution(layer)
-    if isinstance(layer, tf_keras.layers.SeparableConv2D):
-        return True
-    return known.supports(layer)
+def kind_of(layer: tf_keras.layers.Layer) -> str:
+    """Name of the layer's class in the model it came from."""
+    return layer.kind if isinstance(layer, Adopted) else type(layer).__name__
 
 
-def _follows_its_convolution(layer: tf_keras.layers.BatchNormalization) -> bool:
-    """Whether TFMOT can treat the normalization as a part of the layer in front, which nobody else reads."""
-    if len(layer.inbound_nodes) != 1:
+def is_quantizable(node: Node) -> bool:
+    """Whether the table knows what to do."""
+    layer = node.layer
+    if isinstance(layer, Adopted):
+        bare = layer.kind in ("Add", "Subtract", "Multiply")
+        if layer.constants:
+            return bare and not (layer.kind == "Subtract" and 0 in layer.constants)  # x - 1, not 1 - x.
+        return bare or layer.quantization == "output"
+    if isinstance(layer, layers.PReLU):
+        return set(range(1, len(node.shape) - 1)) <= {*(layer.shared_axes or ())}
+    if isinstance(layer, layers.ReLU):
+        return is_clipping(node) or (layer.max_value is None and not layer.threshold)
+    known = (*_RULES, *SAME_VALUES, layers.InputLayer)
+    return isinstance(layer, known) and node.activation in FUNCTIONS
+
+
+class _Builder:
+    """Calls the layer that stands in each layer's place; one for all calls of a shared layer."""
+
+    def __init__(self, plan: Plan, weight_quantizer: Callable[[str, int], WeightQuantizer]) -> None:
+        self.plan = plan
+        self.weight_quantizer = weight_quantizer
+        self.quantizers: dict[str, Quantizer] = {}
+        self.units: dict[str, str] = {}
+        self._made: dict[tuple[int, str], Any] = {}
+
+    def apply(self, node: Node, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """The node's result in the fake-quantized net."""
+        layer = node.layer
+        if layer.name in self.plan.islands:
+            result = layer(*args, **kwargs)
+            return result if self.plan.stays_float(node) else self.quantize(node, result)
+        if isinstance(layer, layers.ZeroPadding2D) and _is_left_to_readers(node):
+            return args[0]
+        if isinstance(layer, SAME_VALUES):
+            return layer(*args)
+        if isinstance(layer, Adopted):
+            return _adopted(self, node, args)
+        for kind, rule in _RULES.items():
+            if isinstance(layer, kind):
+                return rule(self, node, args[0])
+        raise AssertionError(f"{layer.name} was found quantizable, but no rule fits it.")
+
+    def wrap(self, node: Node, layer: Any, x: Any, channels: dict[str, int], part: str = "output") -> Any:
+        """Call a layer with quantized weights.
+
+        Args:
+            node: what it stands for.
+            layer: named after it.
+            x: its input.
+            channels: attribute of a weight -> `channels` of its quantizer.
+            part: "output" where the result is the node's own, else a name for this step before it.
+        """
+
+        def make() -> QuantizeWrapperV2:
+            weights: dict[str, Quantizer] = {
+                name: self.weight_quantizer(f"{node.layer.name}/{name}", count) for name, count in channels.items()
+            }
+            for quantizer in weights.values():
+                self.note(node, quantizer)
+            output = None if part == "output" and self.plan.is_fused(node) else self._range(node, part)
+            return QuantizeWrapperV2(layer, LayerConfig(weights, output))
+
+        return self.once(node, layer.name, make)(x)
+
+    def quantize(
+        self, node: Node, x: Any, part: str = "output", limits: tuple[float, float] | None = None, name: str = ""
+    ) -> Any:
+        """Quantize a result.
+
+        Args:
+            node: what it is the result of.
+            x: the result.
+            part: "output" where it is the node's own, else a name for this step before it.
+            limits: of the range where it is fixed; the tensor's or its group's own when None.
+            name: of the layer the result comes from; the node's when "".
+        """
+        name = f"quant_{name or node.layer.name}"
+
+        def make() -> QuantizeLayer:
+            if limits is None:
+                return QuantizeLayer(self._range(node, part), name=name)
+            return QuantizeLayer(self.note(node, FixedQuantizer(f"{node.layer.name}/{part}", *limits)), name=name)
+
+        return self.once(node, name, make)(x)
+
+    def function(self, node: Node, x: Any, function: str, part: str = "output", name: str = "") -> Any:
+        """An activation function of a quantized tensor; arguments as for `quantize`."""
+        name = name or node.layer.name
+        if function in ("silu", "hard_silu"):
+            gate = {"silu": "sigmoid", "hard_silu": "hard_sigmoid"}[function]
+            factors = [x, self.function(node, x, gate, "gate", f"{name}_gate")]
+            product = self.once(node, name, lambda: layers.Multiply(name=name))
+            return self.quantize(node, product(factors), part, name=name)
+        if function == "hard_sigmoid":
+            # clip(x / 6 + 1 / 2, 0, 1): the 8 bits end where the function does, and cut off what lies outside.
+            line = self.once(node, name, lambda: Affine(1 / 6, 0.5, name=name))
+            return self.quantize(node, line(x), part, (0.0, 1.0), name)
+        call = node.function if node.activation == function else tf_keras.activations.get(function)
+        y = self.once(node, name, lambda: layers.Activation(call, name=name))(x)
+        return self.quantize(node, y, part, FIXED_RANGES.get(function), name)
+
+    def with_function(self, node: Node, x: Any, layer: Any, channels: dict[str, int]) -> Any:
+        """A layer with weights, and the function it applies to its result."""
+        if node.activation in ("linear", "relu", "relu6"):
+            return self.wrap(node, layer, x, channels)
+        layer.activation = tf_keras.activations.linear
+        y = self.wrap(node, layer, x, channels, "linear")
+        return self.function(node, y, node.activation, name=f"{node.layer.name}_{node.activation}")
+
+    def once(self, node: Node, name: str, make: Callable[[], Any]) -> Any:
+        """A layer in the place of the node's, by name, or "*" and a word; the same for all calls of a shared layer."""
+        key = (id(node.layer), name)
+        if key not in self._made:
+            self._made[key] = make()
+        return self._made[key]
+
+    def _range(self, node: Node, part: str) -> Quantizer:
+        group = self.plan.group(node) if part == "output" else None
+        return self.note(node, RangeQuantizer(f"{node.layer.name}/{part}", group))
+
+    def note(self, node: Node, quantizer: Any) -> Quantizer:
+        """Remember a quantizer and the op it belongs to."""
+        self.quantizers[quantizer.name] = quantizer
+        self.units[quantizer.name] = self.plan.first_of_op(node).layer.name
+        return quantizer
+
+
+def _is_left_to_readers(node: Node) -> bool:
+    """Whether zero padding is what padding="same" of all convolutions behind it would be; they are told so then."""
+    convolutions = [reader.layer for reader in node.readers]
+    if node.is_output or not all(_pads_like(node, layer) for layer in convolutions):
         return False
-    before = layer.inbound_nodes[0].inbound_layers
-    return (
-        isinstance(before, _BATCH_NORM_CARRIERS)
-        and not isinstance(before, tf_keras.layers.Conv2DTranspose)
-        and getattr(before.activation, "__name__", "linear") == "linear"
-        and len(before.outbound_nodes) == 1
-    )
+    for layer in convolutions:
+        layer.padding = "same"
+    return True
+
+
+def _pads_like(padding: Node, layer: tf_keras.layers.Layer) -> bool:
+    if not isinstance(layer, (layers.Conv2D, layers.DepthwiseConv2D)) or isinstance(layer, layers.Conv2DTranspose):
+        return False
+    if layer.padding != "valid" or len(layer.inbound_nodes) != 1 or layer.data_format != "channels_last":
+        return False
+    for axis in range(2):
+        size = padding.inputs[0].shape[1 + axis] or 0
+        same = same_padding(size, layer.kernel_size[axis], layer.strides[axis], layer.dilation_rate[axis])
+        if tuple(padding.layer.padding[axis]) != same:
+            return False
+    return True
+
+
+def _in_place_of(node: Node, kind: type[tf_keras.layers.Layer], **changes: Any) -> Any:
+    """A layer of another class with the same config and weights as the node's."""
+    layer = node.layer
+    twin = kind.from_config({**layer.get_config(), **changes})
+    twin.build(node.inputs[0].shape)
+    # Ranges come after them.
+    tf_keras.backend.batch_set_value(list(zip(twin.weights, layer.get_weights(), strict=False)))
+    twin.trainable = layer.trainable
+    return twin
+
+
+def _convolution(builder: _Builder, node: Node, x: Any) -> Any:
+    return builder.with_function(node, x, node.layer, {"kernel": 1})
+
+
+def _depthwise(builder: _Builder, node: Node, x: Any) -> Any:
+    return builder.with_function(node, x, node.layer, {"depthwise_kernel": 2})
+
+
+def _transposed(builder: _Builder, node: Node, x: Any) -> Any:
+    # TensorFlow's converter cannot carry a scale for each channel through the transposition of this kernel.
+    return builder.with_function(node, x, node.layer, {"kernel": 0})
+
+
+def _separable(builder: _Builder, node: Node, x: Any) -> Any:
+    layer = node.layer
+    common = {"strides": layer.strides, "padding": layer.padding, "dilation_rate": layer.dilation_rate}
+
+    def depthwise() -> Any:
+        made = layers.DepthwiseConv2D(
+            layer.kernel_size,
+            depth_multiplier=layer.depth_multiplier,
+            use_bias=False,
+            name=f"{layer.name}_depthwise",
+            **common,
+        )
+        made.build(node.inputs[0].shape)
+        made.set_weights([layer.depthwise_kernel.numpy()])
+        made.trainable = layer.trainable
+        return made
+
+    def pointwise() -> Any:
+        made = layers.Conv2D(layer.filters, 1, activation=node.function, use_bias=layer.use_bias, name=layer.name)
+        made.build((*node.inputs[0].shape[:3], layer.pointwise_kernel.shape[2]))
+        made.set_weights([weight.numpy() for weight in layer.weights[1:]])
+        made.trainable = layer.trainable
+        return made
+
+    inner = builder.once(node, "*depthwise", depthwise)
+    x = builder.wrap(node, inner, x, {"depthwise_kernel": 2}, "depthwise")
+    return builder.with_function(node, x, builder.once(node, "*pointwise", pointwise), {"kernel": 1})
+
+
+def _dense(builder: _Builder, node: Node, x: Any) -> Any:
+    dense = builder.once(node, "*dense", lambda: _in_place_of(node, ChannelDense, activation=node.function))
+    return builder.with_function(node, x, dense, {"kernel": 1})
+
+
+def _batch_normalization(builder: _Builder, node: Node, x: Any) -> Any:
+    layer = node.layer
+    if not builder.plan.is_carried(node):
+        layer = builder.once(node, "*normalization", lambda: _in_place_of(node, AffineNormalization))
+    return builder.wrap(node, layer, x, {})
+
+
+def _activation(builder: _Builder, node: Node, x: Any) -> Any:
+    return node.layer(x) if node.activation == "linear" else builder.function(node, x, node.activation)
+
+
+def _softmax(builder: _Builder, node: Node, x: Any) -> Any:
+    return builder.quantize(node, node.layer(x), limits=UNIT)
+
+
+def _prelu(builder: _Builder, node: Node, x: Any) -> Any:
+    layer = builder.once(node, "*prelu", lambda: _in_place_of(node, QuantizedPReLU))
+    y = builder.wrap(node, layer, x, {})
+    for quantizer in layer.inner.values():
+        builder.note(node, quantizer)
+    return y
+
+
+def _affine(builder: _Builder, node: Node, x: Any, factor: Any, addend: Any) -> Any:
+    layer = builder.once(node, "*affine", lambda: Affine(factor, addend, node.layer.name))
+    return builder.quantize(node, layer(x))
+
+
+def _rescaling(builder: _Builder, node: Node, x: Any) -> Any:
+    return _affine(builder, node, x, node.layer.scale, node.layer.offset)
+
+
+def _normalization(builder: _Builder, node: Node, x: Any) -> Any:
+    factor = 1 / np.maximum(np.sqrt(np.ravel(node.layer.variance)), 1e-7)
+    return _affine(builder, node, x, factor, -np.ravel(node.layer.mean) * factor)
+
+
+def _adopted(builder: _Builder, node: Node, tensors: tuple[Any, ...]) -> Any:
+    layer = node.layer
+    if layer.constants:
+        (number,) = layer.constants.values()
+        factor, addend = {"Multiply": (number, 0.0), "Add": (1.0, number), "Subtract": (1.0, -number)}[layer.kind]
+        return _affine(builder, node, tensors[0], factor, addend)
+    return builder.quantize(node, layer(*tensors))
+
+
+def _merge(builder: _Builder, node: Node, x: Any) -> Any:
+    y = node.layer(x)
+    return y if builder.plan.is_fused(node) else builder.quantize(node, y)
+
+
+def _result(builder: _Builder, node: Node, x: Any) -> Any:
+    return builder.quantize(node, node.layer(x))
+
+
+# The first class that fits decides, so subclasses stand before their bases.
+_RULES: dict[type[tf_keras.layers.Layer], Callable[[_Builder, Node, Any], Any]] = {
+    layers.SeparableConv2D: _separable,
+    layers.Conv2DTranspose: _transposed,
+    layers.DepthwiseConv2D: _depthwise,
+    layers.Conv2D: _convolution,
+    layers.Dense: _dense,
+    layers.BatchNormalization: _batch_normalization,
+    layers.Activation: _activation,
+    layers.Softmax: _softmax,
+    layers.PReLU: _prelu,
+    layers.Rescaling: _rescaling,
+    layers.Normalization: _normalization,
+    layers.Add: _merge,
+    layers.Subtract: _merge,
+    layers.Multiply: _merge,
+    **dict.fromkeys((layers.Dot, layers.ReLU, layers.LeakyReLU, layers.GlobalAveragePooling2D), _result),
+    **dict.fromkeys(SAME_RANGE, _result),
+}

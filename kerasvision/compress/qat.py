@@ -1,172 +1,186 @@
 """Quantization-aware training: a fake-quantized twin that trains with the same task as the Keras 3 model."""
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any
 
-import keras
 import numpy as np
 import tensorflow as tf
-import tf_keras
 
 from kerasvision.compress.bridge import build_twin
 from kerasvision.compress.policy import fake_quantize
-from kerasvision.errors import QuantizationError
+from kerasvision.compress.preserve import KINDS
+from kerasvision.compress.quantizers import RangeQuantizer, WeightQuantizer, observed
+from kerasvision.compress.twin_model import TwinModel, check_source
+from kerasvision.errors import QuantizationError, UnknownNameError, closest
 from kerasvision.task import TaskModel
 
 
-def quantize(model: TaskModel, islands: Collection[str] = ()) -> "QuantizedModel":
+def quantize(
+    model: TaskModel,
+    islands: Collection[str] = (),
+    *,
+    weights: str | Mapping[str, str] = "int8",
+    preserve: Collection[str] = (),
+) -> "QuantizedModel":
     """A model that trains as the int8 file will compute.
 
     Weights become int8, per channel and symmetric; activations int8, per tensor and asymmetric (Jacob et al.,
-    2018, arXiv:1712.05877). The model itself is not changed. Fine-tune the result for an epoch or two at a low
+    2018, arXiv:1712.05877). Other formats of weights choose among the codes of int8, so the file holds them exactly;
+    activations keep 8 bits. The model itself is not changed. Fine-tune the result for an epoch or two at a low
     learning rate: its ranges start empty.
 
     Args:
         model: a trained model.
         islands: names of layers that stay in float on purpose.
+        weights: number format of every kernel: "int8", "int4", "power_of_two" or "additive_power_of_two", four bits
+            each but the first; or the format of each named layer, int8 for the others.
+        preserve: what pruning and weight sharing made, and fine-tuning must keep: "sparsity", the zeros; "clusters",
+            the number of values of each kernel, for which all channels of a shared kernel have one scale (in the file
+            a channel has the opposite signs where its normalization has a negative factor).
 
     Raises:
         BridgeError: a layer has no twin in tf_keras.
-        QuantizationError: a layer cannot be quantized and is not declared an island; all of them are listed.
+        QuantizationError: a layer cannot be quantized and is not declared an island; all of them are listed. Or no
+            kernel has what is to be preserved.
+        UnknownNameError: no such format, no layer of that name, or no such thing to preserve.
     """
-    if not isinstance(model, TaskModel):
-        raise TypeError(f"quantize expects a model made by kerasvision.create_model, got {type(model).__name__}.")
-    if keras.backend.backend() != "tensorflow":
-        raise QuantizationError(
-            f"Quantization-aware training needs Keras's TensorFlow backend, not {keras.backend.backend()}. "
-            "Save the model, and quantize it in a process with KERAS_BACKEND=tensorflow."
-        )
-    return QuantizedModel(model, islands)
+    check_source(model, "quantize")
+    quantized = QuantizedModel(model, islands, weights, preserve)
+    kernels = [quantizer for quantizer in quantized.quantizers.values() if isinstance(quantizer, WeightQuantizer)]
+    for kind in preserve:
+        if not any(kind in kernel.preserved for kernel in kernels):
+            raise QuantizationError(
+                f"No kernel of {model.name} has {kind} to preserve. Call {KINDS[kind]} first, fit, and quantize the "
+                f"result of strip(); or leave out preserve."
+            )
+    return quantized
 
 
-class QuantizedModel(tf_keras.Model):
+class QuantizedModel(TwinModel):
     """Raw pixels -> fake-quantized net -> dict of raw outputs, with the task of the model it came from.
+
+    Its ranges come from training (`fit`) or from images alone (`calibrate`).
 
     Args:
         model: the Keras 3 model.
         islands: names of layers that stay in float on purpose.
+        weights: number format of the kernels, of all or of named layers; see `quantize`.
+        preserve: of "sparsity" and "clusters", what the kernels keep.
     """
 
-    def __init__(self, model: TaskModel, islands: Collection[str] = ()) -> None:
-        super().__init__(name=f"{model.name}_int8")
-        self.task = model.task
-        self.preprocessing = model.preprocessing
-        self.image_size = model.image_size
-        self.channels = model.channels
-        self.islands = tuple(islands)
-        self.fit_data: Any = None
-        self._model_config = json.dumps(model.get_config())
-        self.net = fake_quantize(build_twin(model.net), islands)
-        self._fix_input_range()
-        names = ("loss", *model.task.loss_names, *model.task.monitor_names)
-        self._trackers = [tf_keras.metrics.Mean(name=name) for name in names]
-        self.build((None, *self.image_size, self.channels))
+    def __init__(
+        self,
+        model: TaskModel,
+        islands: Collection[str] = (),
+        weights: str | Mapping[str, str] = "int8",
+        preserve: Collection[str] = (),
+    ) -> None:
+        _check_known(preserve, KINDS, "property to preserve")
+
+        def weight_quantizer(name: str, channels: int) -> WeightQuantizer:
+            layer = name.rsplit("/", 1)[0]
+            chosen = weights if isinstance(weights, str) else weights.get(layer, "int8")
+            return WeightQuantizer(name, channels, chosen, preserve)
+
+        # The input's 8 bits are the pixels themselves, so that a uint8 tensor carries the preprocessing.
+        ends = np.outer((0.0, 255.0), model.preprocessing.scale) + np.asarray(model.preprocessing.offset)
+        fake = fake_quantize(build_twin(model.net), (ends.min(), ends.max()), islands, weight_quantizer)
+        if not isinstance(weights, str):
+            kernels = [name for name, quantizer in fake.quantizers.items() if isinstance(quantizer, WeightQuantizer)]
+            _check_known(weights, {name.rsplit("/", 1)[0] for name in kernels}, "layer with a quantized kernel of name")
+        super().__init__(model, fake.net, "int8")
+        self.islands = fake.islands
+        chosen = weights if isinstance(weights, str) else dict(weights)
+        # As text, because tf_keras would wrap a dict.
+        self._choices = json.dumps({"weights": chosen, "preserve": list(preserve)})
+        # Behind a function, because tf_keras would track the attribute.
+        self._fake = lambda: fake
 
     @property
-    def labels(self) -> tuple[str, ...]:
-        """Class names, in the order of the outputs."""
-        return self.task.labels
+    def quantizers(self) -> dict[str, Any]:
+        """ "LAYER/output" or "LAYER/kernel" -> what quantizes it."""
+        return self._fake().quantizers
 
     @property
-    def metrics(self) -> list[tf_keras.metrics.Metric]:
-        """A running mean for the loss and for each named loss and monitor."""
-        return self._trackers
-
-    def call(self, images: Any, training: bool | None = None) -> dict[str, Any]:
-        """Raw outputs.
-
-        Args:
-            images: pixels of 0..255, [B, H, W, C].
-            training: whether ranges and batch statistics move.
-        """
-        scale = tf.constant(self.preprocessing.scale, tf.float32)
-        offset = tf.constant(self.preprocessing.offset, tf.float32)
-        return self.net(tf.cast(images, tf.float32) * scale + offset, training=training)
-
-    def compile(self, optimizer: Any = "adam", *, learning_rate: Any = None, **kwargs: Any) -> None:
-        """As `tf_keras.Model.compile`; the task brings the loss.
-
-        Args:
-            optimizer: a tf_keras optimizer or its name.
-            learning_rate: a number or tf_keras schedule, when the optimizer is given by name.
-            **kwargs: of `tf_keras.Model.compile`.
-        """
-        if isinstance(optimizer, str):
-            config = {} if learning_rate is None else {"learning_rate": learning_rate}
-            optimizer = tf_keras.optimizers.get({"class_name": optimizer, "config": config})
-        super().compile(optimizer=optimizer, **kwargs)
-
-    def fit(self, x: Any = None, y: Any = None, **kwargs: Any) -> Any:
-        """Train as `tf_keras.Model.fit` does; remembers the data set, so that `export` can check files on it."""
-        validation = kwargs.get("validation_data")
-        self.fit_data = validation if validation is not None else (x if y is None else (x, y))
-        return super().fit(x, y, **kwargs)
-
-    def compute_loss(self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None) -> Any:
-        """The task's losses, the same function as in the Keras 3 model."""
-        losses = self.task.loss(y, y_pred, sample_weight)
-        total = tf.add_n([*losses.values(), *self.losses])
-        shown = {"loss": total, **losses, **self.task.monitors(y, y_pred)}
-        batch = tf.shape(next(iter(y_pred.values())))[0]
-        for tracker in self._trackers:
-            tracker.update_state(shown[tracker.name], sample_weight=batch)
-        # tf_keras sums the gradients of the replicas.
-        return total / tf.distribute.get_strategy().num_replicas_in_sync
-
-    def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any) -> dict[str, Any]:
-        """Results of the running means, which `compute_loss` has moved."""
-        return {tracker.name: tracker.result() for tracker in self._trackers}
+    def units(self) -> dict[str, str]:
+        """ "LAYER/output" or "LAYER/kernel" -> the first of the layers that become one int8 op with it."""
+        return self._fake().units
 
     def get_config(self) -> dict[str, Any]:
-        """The `create_model` call of the model it came from, and the islands."""
-        return {"model": json.loads(self._model_config), "islands": list(self.islands)}
+        """The `create_model` call of the model it came from, and what `quantize` was told."""
+        return {"model": self.source_config, "islands": list(self.islands), **json.loads(self._choices)}
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> "QuantizedModel":
         """Rebuild with fresh weights and ranges; `load_weights` brings back the trained ones."""
-        return cls(TaskModel.from_config(config["model"]), config["islands"])
+        return cls(TaskModel.from_config(config["model"]), config["islands"], config["weights"], config["preserve"])
+
+    def calibrate(self, images: np.ndarray, batch_size: int = 16) -> None:
+        """Take the ranges from images, without training: post-training quantization.
+
+        Every range goes from the lowest to the highest value that the float net gives.
+
+        Args:
+            images: pixels of 0..255, [N, H, W, C].
+            batch_size: how many of them at once.
+        """
+        ranges = [name for name, quantizer in self.quantizers.items() if isinstance(quantizer, RangeQuantizer)]
+
+        @tf.function(autograph=False)
+        def extremes(batch: Any) -> Any:
+            seen: dict[str, Any] = {}
+
+            def note(name: str, values: Any, quantized: Any) -> Any:
+                seen[name] = tf.stack([tf.reduce_min(values), tf.reduce_max(values)])
+                return values
+
+            with observed(note):
+                self(batch, training=False)
+            return tf.stack([seen[name] for name in ranges])  # [ranges, 2]
+
+        found = [
+            extremes(tf.constant(images[start : start + batch_size], tf.float32)).numpy()
+            for start in range(0, len(images), batch_size)
+        ]
+        for name, low, high in zip(ranges, np.min(found, axis=0)[:, 0], np.max(found, axis=0)[:, 1], strict=True):
+            self.quantizers[name].set_range(float(low), float(high))
 
     def ranges(self) -> dict[str, tuple[float, float]]:
         """ "LAYER/output" and the like, or "input" -> (lowest, highest) value that the tensor's 8 bits span."""
-        values = {weight.name.split(":")[0]: weight for weight in self.net.weights}
-        found = {}
-        for name, low in values.items():
-            if name.endswith("_min") and low.shape.rank == 0:
-                tensor = name.removesuffix("_min")
-                shown = "input" if tensor.startswith("quantize_layer") else tensor.removeprefix("quant_")
-                found[shown] = (float(low.numpy()), float(values[f"{tensor}_max"].numpy()))
-        return found
+        return {name: quantizer.limits() for name, quantizer in self.quantizers.items() if hasattr(quantizer, "limits")}
 
     def output_steps(self) -> dict[str, float]:
-        """Raw output -> what one step of its 8 bits is worth; an output of an island's inside has none."""
-        ranges = self.ranges()
+        """Raw output -> what one step of its 8 bits is worth; an output that stays in float has none."""
         steps = {}
         for name, tensor in self.net.output.items():
-            layer = tensor._keras_history.layer.name.removeprefix("quant_")
-            for kind in ("post_activation", "output"):
-                if f"{layer}/{kind}" in ranges:
-                    low, high = ranges[f"{layer}/{kind}"]
-                    steps[name] = (high - low) / 255
+            layer = tensor._keras_history.layer
+            quantizer = getattr(layer, "quantizer", None) or next(iter(getattr(layer, "_output_quantizers", [])), None)
+            if quantizer is not None:
+                low, high = quantizer.limits()
+                steps[name] = (high - low) / 255
         return steps
 
     def check_trained(self) -> None:
         """Make sure that every range was observed.
 
         Raises:
-            QuantizationError: the model was never trained after `quantize`, so its ranges are made up.
+            QuantizationError: the model was neither trained after `quantize` nor calibrated.
         """
-        idle = [w.name for w in self.net.weights if w.name.endswith("_batches:0") and float(w.numpy()) == 0]
+        idle = [
+            name
+            for name, quantizer in self.quantizers.items()
+            if isinstance(quantizer, RangeQuantizer) and quantizer.variables["batches"].numpy() == 0
+        ]
         if idle:
             raise QuantizationError(
                 f"The quantization ranges of {len(idle)} tensors were never observed (the first is {idle[0]}). "
-                "Fine-tune first: quantized.compile('adam', learning_rate=1e-4); quantized.fit(train, epochs=1)."
+                "Fine-tune first: quantized.compile('adam', learning_rate=1e-4); quantized.fit(train, epochs=1); "
+                "or quantized.calibrate(images), which is cheaper and less exact."
             )
 
-    def _fix_input_range(self) -> None:
-        """Let the input's 8 bits be the pixels themselves, so that a uint8 tensor carries the preprocessing."""
-        ends = [np.outer((0.0, 255.0), self.preprocessing.scale) + np.asarray(self.preprocessing.offset)]
-        low, high = float(np.min(ends)), float(np.max(ends))
-        layer = next(layer for layer in self.net.layers if type(layer).__name__ == "QuantizeLayer")
-        layer.quantizer_vars["min_var"].assign(min(low, 0.0))
-        layer.quantizer_vars["max_var"].assign(max(high, 0.0))
+
+def _check_known(names: Collection[str], known: Collection[str], what: str) -> None:
+    for name in names:
+        if name not in known:
+            raise UnknownNameError(f'There is no {what} "{name}".{closest(name, known)}')

@@ -123,7 +123,7 @@ def float_ops(graph: Graph, known: Collection[str] = (), islands: Collection[str
     """Ops that touch float tensors, beyond what was declared.
 
     A QUANTIZE or DEQUANTIZE is no float op where its float side is an input or output of the file, or belongs to
-    declared islands alone.
+    declared islands alone; nor is one that restores a weight of theirs from float16.
 
     Args:
         graph: from `read_graph`.
@@ -133,6 +133,8 @@ def float_ops(graph: Graph, known: Collection[str] = (), islands: Collection[str
     touching = [op for op in graph.ops if graph.floats.intersection((*op.inputs, *op.outputs))]
     declared = {op for op in touching if op.name not in _CASTS and _all_in(layers_of(_name(graph, op), known), islands)}
     allowed = {tensor for op in declared for tensor in (*op.inputs, *op.outputs)} | graph.ends
+    computed = {tensor for op in graph.ops for tensor in op.outputs}
+    allowed |= {op.inputs[0] for op in touching if op.name == "DEQUANTIZE" and op.inputs[0] not in computed}
     found = []
     for op in touching:
         floats = graph.floats.intersection((*op.inputs, *op.outputs))

@@ -4,7 +4,7 @@ import dataclasses
 import re
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from kerasvision.errors import ExportError, UnknownNameError, closest
 from kerasvision.export import coverage, parity
 from kerasvision.export.atomic import staged
 from kerasvision.export.engines import Engine, open_engine
+from kerasvision.export.explain import explain as explain_layers
 from kerasvision.export.job import Job
 from kerasvision.export.onnx import write_onnx
 from kerasvision.export.process import converter
@@ -23,20 +24,31 @@ from kerasvision.export.report import ExportReport
 from kerasvision.export.samples import collect, draw_samples, synthetic_images
 from kerasvision.export.saved_model import float_graph, in_float32, is_quantized, write_saved_model
 from kerasvision.export.tflite import write_tflite
-from kerasvision.export.timing import size_of, time_engine
+from kerasvision.export.timing import size_of, time_engine, zip_size_of
 from kerasvision.progress import progress
 from kerasvision.task import TaskModel
 
 RUNS = 50
+EXPLAINED = 8
+# Files that compute what the model computes, up to rounding; the others are expected to differ.
+EXACT = ("none", "int8", "qat")
 
 
 @dataclasses.dataclass(frozen=True)
 class Format:
-    """A row of the table of formats: the file's name, what writes it, whether its tensors are integers."""
+    """A row of the table of formats.
+
+    Args:
+        filename: of the file.
+        write: what writes it.
+        integer: whether it takes and gives bytes.
+        fixed_point: whether it computes in integers inside.
+    """
 
     filename: str
     write: Callable[[Job], None]
     integer: bool = False
+    fixed_point: bool = False
 
 
 FORMATS = {
@@ -45,11 +57,12 @@ FORMATS = {
     ("tflite", "none"): Format("model_float32.tflite", write_tflite),
     ("tflite", "float16"): Format("model_float16.tflite", write_tflite),
     ("tflite", "dynamic"): Format("model_dynamic.tflite", write_tflite),
-    ("tflite", "int8"): Format("model_int8_ptq.tflite", write_tflite, integer=True),
-    ("tflite", "qat"): Format("model_int8.tflite", write_tflite, integer=True),
+    ("tflite", "int8"): Format("model_int8_ptq.tflite", write_tflite, integer=True, fixed_point=True),
+    ("tflite", "int16x8"): Format("model_int16x8.tflite", write_tflite, fixed_point=True),
+    ("tflite", "qat"): Format("model_int8.tflite", write_tflite, integer=True, fixed_point=True),
     ("onnx", "none"): Format("model.onnx", write_onnx),
-    ("onnx", "int8"): Format("model_int8_ptq.onnx", write_onnx, integer=True),
-    ("onnx", "qat"): Format("model_int8.onnx", write_onnx, integer=True),
+    ("onnx", "int8"): Format("model_int8_ptq.onnx", write_onnx, integer=True, fixed_point=True),
+    ("onnx", "qat"): Format("model_int8.onnx", write_onnx, integer=True, fixed_point=True),
 }
 
 
@@ -62,9 +75,11 @@ def export(
     data: Any = None,
     samples: int = 64,
     calibration: int = 200,
+    float_layers: int | Collection[str] = 0,
     threads: int = 2,
     benchmark: bool = True,
     metric_data: Any = None,
+    explain: bool = False,
 ) -> ExportReport:
     """Write a model file, run it again, and compare it with the model.
 
@@ -75,15 +90,19 @@ def export(
         model: from `create_model` or `quantize`.
         directory: where the file goes; its name follows from format and quantization.
         format: "tflite", "saved_model" or "onnx".
-        quantization: "none", "float16", "dynamic" or "int8" (by calibration) for a model of `create_model`; "qat" for
-            one of `quantize`. "qat" or "none" when None, whichever fits.
+        quantization: "none", "float16", "dynamic", "int8" or "int16x8" (both by calibration; the second with 16-bit
+            activations) for a model of `create_model`; "qat" for one of `quantize`. "qat" or "none" when None,
+            whichever fits.
         data: data set of (images, targets) to take samples from; what `fit` was last given when None, and synthetic
             images where there is none.
         samples: number of images on which file and model are compared.
-        calibration: number of images from which "int8" takes its ranges.
+        calibration: number of images from which "int8" and "int16x8" take their ranges.
+        float_layers: of "int8": how many layers stay in float, those whose quantization costs most (`sensitivity`), or
+            the names of such layers. Their weights are stored as float16; the report names them.
         threads: CPU threads of the checks and the benchmark.
         benchmark: whether to measure the latency.
         metric_data: data set of (images, targets) on which the task's metrics of file and model are computed.
+        explain: whether to compare every layer of an int8 `.tflite` file with the model it was made from.
 
     Raises:
         ExportError: the conversion failed, the file differs from the model, computes in float where it should not, or
@@ -93,15 +112,19 @@ def export(
         ImportError: "onnx" without the extra of that name.
     """
     start = time.monotonic()
-    row, quantization = _choose(model, format, quantization)
+    row, quantization = _choose(model, format, quantization, float_layers)
+    if explain and not (format == "tflite" and row.integer):
+        raise ExportError(f'explain compares the layers of an int8 TFLite file, not of "{format}" "{quantization}".')
     if format != "saved_model":
         converter.start()
-    model = model if is_quantized(model) else in_float32(model)
-    images, source, calibration_images = _samples(model, quantization, data, samples, calibration)
-    measured = None if metric_data is None else collect(metric_data, _shape(model))
+    given = model if is_quantized(model) else in_float32(model)
+    images, source, calibration_images = _samples(given, quantization, data, samples, calibration)
+    measured = None if metric_data is None else collect(metric_data, _shape(given))
     target = Path(directory) / row.filename
 
-    with progress(f"Exporting {row.filename}", 4) as advance, staged(target) as path:
+    with progress(f"Exporting {row.filename}", 5) as advance, staged(target) as path:
+        model = _calibrated(given, calibration_images, float_layers) if quantization == "int8" else given
+        advance(1)
         with tempfile.TemporaryDirectory(prefix="kerasvision-export-") as scratch:
             row.write(Job(model, quantization, path, Path(scratch), calibration_images, lambda: advance(0)))
         advance(1)
@@ -112,15 +135,17 @@ def export(
         reference = _reference(model, rounded=row.integer)
         differences = parity.compare(engine.run(images), reference(images), engine.outputs_quantization)
         carried = _carried_steps(model, images, engine) if row.integer and is_quantized(model) else {}
-        parity.check_parity(differences, quantization, row.integer, row.filename, carried)
+        parity.check_parity(differences, row.integer, row.filename, carried, exact=quantization in EXACT)
         metrics, reference_metrics = {}, {}
         if measured is not None:
             metrics = model.task.metrics(measured[1], engine.run(measured[0]))
+            reference = reference if given is model else _reference(given, rounded=row.integer)
             reference_metrics = model.task.metrics(measured[1], reference(measured[0]))
         advance(1)
+        layers = explain_layers(path, model, images[:EXPLAINED]) if explain else []
         latency = time_engine(engine, threads, RUNS) if benchmark else {}
         advance(1)
-        size = size_of(path)
+        size, zipped = size_of(path), zip_size_of(path)
         signature = engine.signature
     return ExportReport(
         path=target,
@@ -128,6 +153,7 @@ def export(
         quantization=quantization,
         signature=signature,
         size_bytes=size,
+        zip_bytes=zipped,
         parameters=_parameters(model),
         labels=tuple(model.labels),
         samples=len(images),
@@ -139,11 +165,14 @@ def export(
         ops=ops,
         float_ops=float_ops,
         islands=islands,
+        layers=[dataclasses.asdict(layer) for layer in layers],
         seconds=time.monotonic() - start,
     )
 
 
-def _choose(model: Any, format: str, quantization: str | None) -> tuple[Format, str]:
+def _choose(
+    model: Any, format: str, quantization: str | None, float_layers: int | Collection[str]
+) -> tuple[Format, str]:
     """The table's row, and the quantization's name."""
     if keras.backend.backend() != "tensorflow":
         raise ExportError(
@@ -172,9 +201,27 @@ def _choose(model: Any, format: str, quantization: str | None) -> tuple[Format, 
         raise ExportError(
             f'A quantized model exports as "qat" only, not as "{quantization}". Export the model it was made from.'
         )
+    if float_layers and quantization != "int8":
+        raise ExportError(
+            f'float_layers is for quantization "int8", not for "{quantization}". For quantization-aware training, name '
+            "them before it: kerasvision.quantize(model, islands=[...])."
+        )
     if is_quantized(model):
         model.check_trained()
     return FORMATS[format, quantization], quantization
+
+
+def _calibrated(model: TaskModel, images: Any, float_layers: int | Collection[str]) -> Any:
+    """The model fake-quantized, with ranges from images."""
+    from kerasvision.compress import quantize, sensitivity
+
+    islands = float_layers
+    if isinstance(islands, int):
+        worst = sensitivity(model, images) if islands else []
+        islands = [entry.layer for entry in worst[:islands]]
+    quantized = quantize(model, islands=islands)
+    quantized.calibrate(images)
+    return quantized
 
 
 def _shape(model: Any) -> tuple[int, int, int]:
@@ -188,16 +235,17 @@ def _samples(
     if samples < 1 or calibration < 1:
         raise ValueError(f"samples and calibration must be at least 1, got {samples} and {calibration}.")
     data = model.fit_data if data is None else data
+    calibrated = quantization in ("int8", "int16x8")
     if data is None:
-        if quantization == "int8":
+        if calibrated:
             raise ExportError(
-                'Quantization "int8" takes its ranges from real images, and there are none: '
+                f'Quantization "{quantization}" takes its ranges from real images, and there are none: '
                 "pass data=..., a data set of (images, targets)."
             )
         return synthetic_images(samples, _shape(model)), "synthetic", None
-    wanted = max(samples, calibration) if quantization == "int8" else samples
+    wanted = max(samples, calibration) if calibrated else samples
     images = draw_samples(data, wanted, _shape(model))
-    return images[:samples], "data", images[:calibration] if quantization == "int8" else None
+    return images[:samples], "data", images[:calibration] if calibrated else None
 
 
 def _cover(
@@ -206,9 +254,9 @@ def _cover(
     """Ops of a `.tflite` file, and in an integer file the float ops of declared islands; raises for others."""
     graph = coverage.read_graph(path)
     known = _layer_names(model)
-    undeclared = coverage.float_ops(graph, known, islands) if row.integer else []
+    undeclared = coverage.float_ops(graph, known, islands) if row.fixed_point else []
     coverage.check_coverage(graph, undeclared, row.filename)
-    declared = coverage.float_ops(graph, known) if row.integer else []
+    declared = coverage.float_ops(graph, known) if row.fixed_point else []
     return coverage.op_histogram(graph), [dataclasses.asdict(op) for op in declared]
 
 

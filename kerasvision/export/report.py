@@ -15,6 +15,7 @@ class ExportReport:
         quantization: "none", "float16", "dynamic", "int8" (by calibration) or "qat".
         signature: {"inputs": {name: {"shape", "dtype", "scale", "zero_point"}}, "outputs": {...}}.
         size_bytes: of the file, or of all files in the folder.
+        zip_bytes: of the same in a zip archive, as an app's package holds it.
         parameters: of the net.
         labels: class names in the order of the scores.
         samples: number of images that file and model were compared on.
@@ -26,6 +27,7 @@ class ExportReport:
         ops: op name -> how often, for `.tflite` files.
         float_ops: [{"op", "tensor", "layer"}], for integer files: those of declared islands.
         islands: names of the layers that were left in float on purpose.
+        layers: of `explain`: [{"tensor", "op", "low", "high", "mean_lsb", "max_lsb", "noise_db"}]; [] without.
         seconds: that the export took.
     """
 
@@ -34,6 +36,7 @@ class ExportReport:
     quantization: str
     signature: dict[str, Any]
     size_bytes: int
+    zip_bytes: int
     parameters: int
     labels: tuple[str, ...]
     samples: int
@@ -45,6 +48,7 @@ class ExportReport:
     ops: dict[str, int]
     float_ops: list[dict[str, str]]
     islands: tuple[str, ...]
+    layers: list[dict[str, Any]]
     seconds: float
 
     def to_dict(self) -> dict[str, Any]:

@@ -128,10 +128,3 @@ def synthetic_images(count: int, shape: tuple[int, int, int], seed: int = 0) -> 
     images = fields[..., :1] + 0.5 * fields[..., 1:]  # brightness in common, color apart
     low, high = images.min(axis=(1, 2, 3), keepdims=True), images.max(axis=(1, 2, 3), keepdims=True)
     return np.rint((images - low) / np.maximum(high - low, 1e-9) * 255).astype(np.float32)
-
-
-def with_extremes(images: np.ndarray) -> np.ndarray:
-    """A copy whose first image has a pixel of 0 and one of 255, so that calibration sees the whole range."""
-    images = np.clip(np.rint(images), 0, 255).astype(np.float32)
-    images[0, 0, 0], images[0, -1, -1] = 0.0, 255.0
-    return images

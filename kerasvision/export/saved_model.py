@@ -14,7 +14,6 @@ from kerasvision.export.engines import SIGNATURE, TensorSpec
 from kerasvision.export.job import Job
 from kerasvision.export.metadata import EXTRA_ASSETS, FACTS, LABELS, facts_text, labels_text, model_metadata
 from kerasvision.preprocessing import Preprocessing
-from kerasvision.registry import create_model
 from kerasvision.task import TaskModel
 
 Decode = Callable[[Any], dict[str, Any]]
@@ -33,8 +32,7 @@ def in_float32(model: TaskModel) -> TaskModel:
     policy = keras.config.dtype_policy()
     keras.config.set_dtype_policy("float32")
     try:
-        config = model.get_config()
-        copy = create_model(config["name"], **config["arguments"])
+        copy = TaskModel.from_config(model.get_config())
     finally:
         keras.config.set_dtype_policy(policy)
     copy.set_weights(model.get_weights())
@@ -48,7 +46,7 @@ def float_graph(model: Any) -> Decode:
 
 
 def integer_graph(model: Any) -> Decode:
-    """The graph that an integer file is converted from.
+    """The graph that an integer file is converted from, of a QuantizedModel.
 
     Where a uint8 tensor can carry the preprocessing in its scale and zero point (`input_quantization`), it
     starts at the normalized image; else at raw pixels, with a 1x1 convolution of one factor and one addend for
@@ -60,15 +58,11 @@ def integer_graph(model: Any) -> Decode:
     scale = np.broadcast_to(np.float32(model.preprocessing.scale), channels)
     offset = np.broadcast_to(np.float32(model.preprocessing.offset), channels)
     kernel = np.diag(scale)[None, None]  # [1, 1, C, C]
-    quantized = is_quantized(model)
 
     def decode(image: Any) -> dict[str, Any]:
         weights = tf.constant(kernel)
-        if quantized:
-            image = tf.quantization.fake_quant_with_min_max_args(image, 0.0, 255.0)
-            weights = tf.quantization.fake_quant_with_min_max_vars_per_channel(
-                weights, -scale, scale, narrow_range=True
-            )
+        image = tf.quantization.fake_quant_with_min_max_args(image, 0.0, 255.0)
+        weights = tf.quantization.fake_quant_with_min_max_vars_per_channel(weights, -scale, scale, narrow_range=True)
         normalized = tf.nn.conv2d(image, weights, 1, "VALID", name="preprocessing")
         return model.task.decode(model.net(tf.nn.bias_add(normalized, offset), training=False))
 

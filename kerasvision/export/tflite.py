@@ -7,11 +7,11 @@ import numpy as np
 
 from kerasvision.errors import ExportError
 from kerasvision.export.engines import Engine, open_engine
+from kerasvision.export.half import halve_constants
 from kerasvision.export.job import Job
 from kerasvision.export.metadata import model_metadata
 from kerasvision.export.process import converter
-from kerasvision.export.samples import with_extremes
-from kerasvision.export.saved_model import float_graph, input_quantization, integer_graph, write_graph
+from kerasvision.export.saved_model import float_graph, input_quantization, integer_graph, is_quantized, write_graph
 from kerasvision.export.tflite_metadata import pack_tflite
 
 
@@ -30,13 +30,13 @@ def convert(job: Job, target: Path) -> dict[str, Any]:
     Returns:
         Its signature: {"inputs": {name: TensorSpec config}, "outputs": {...}}.
     """
-    integer = job.quantization in ("int8", "qat")
+    integer = is_quantized(job.model)
     graph = job.scratch / "graph"
     signature = write_graph(integer_graph(job.model) if integer else float_graph(job.model), job.model, graph)
     calibration = None
-    if job.calibration is not None:
+    if job.quantization == "int16x8" and job.calibration is not None:
         calibration = job.scratch / "calibration.npy"
-        np.save(calibration, _graph_input(job.model, with_extremes(job.calibration)))
+        np.save(calibration, job.calibration)
     converter.call(
         f"The conversion of {job.model.name} to TFLite ({job.quantization})",
         "saved_model_to_tflite",
@@ -48,18 +48,11 @@ def convert(job: Job, target: Path) -> dict[str, Any]:
     )
     if not integer:
         return signature
+    if job.model.islands:
+        halve_constants(target)
     engine = open_engine(target)
     _check_input(engine, job.model)
     return engine.signature
-
-
-def _graph_input(model: Any, images: np.ndarray) -> np.ndarray:
-    """What `integer_graph` takes: normalized images where the input tensor carries the preprocessing."""
-    quantization = input_quantization(model.preprocessing)
-    if quantization is None:
-        return images
-    scale, zero_point = quantization
-    return ((images - zero_point) * scale).astype(np.float32)
 
 
 def _check_input(engine: Engine, model: Any) -> None:

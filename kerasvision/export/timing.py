@@ -1,5 +1,7 @@
 """How long a file takes, and how large it is."""
 
+import io
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -49,3 +51,12 @@ def time_engine(engine: Engine, threads: int, runs: int) -> dict[str, Any]:
 def size_of(path: Path) -> int:
     """Bytes of a file, or of all files in a folder."""
     return path.stat().st_size if path.is_file() else sum(p.stat().st_size for p in path.rglob("*") if p.is_file())
+
+
+def zip_size_of(path: Path) -> int:
+    """Bytes of a file, or of all files in a folder, in a zip archive (deflate), as an app's package holds them."""
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as target:
+        for file in [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file()):
+            target.write(file, file.relative_to(path.parent))
+    return len(archive.getvalue())

@@ -23,8 +23,9 @@ def saved_model_to_tflite(saved_model: str, target: str, quantization: str, cali
     Args:
         saved_model: folder.
         target: `.tflite` file to write.
-        quantization: "none", "float16", "dynamic", "int8" (by calibration) or "qat" (fake-quantized graph).
-        calibration: `.npy` file with inputs [N, H, W, C], for "int8".
+        quantization: "none", "float16", "dynamic", "int16x8" (by calibration), "int8" or "qat" (both of a
+            fake-quantized graph).
+        calibration: `.npy` file with inputs [N, H, W, C], for "int16x8".
     """
     converter = tf.lite.TFLiteConverter.from_saved_model(saved_model)
     if quantization != "none":
@@ -34,6 +35,10 @@ def saved_model_to_tflite(saved_model: str, target: str, quantization: str, cali
     if quantization in ("int8", "qat"):
         converter.inference_input_type = tf.uint8
         converter.inference_output_type = tf.uint8
+    if quantization == "int16x8":
+        converter.target_spec.supported_ops = [
+            tf.lite.OpsSet.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8
+        ]
     if calibration is not None:
         images = np.load(calibration, mmap_mode="r")
         converter.representative_dataset = lambda: ([image[None]] for image in images)

@@ -6,7 +6,15 @@ TensorFlow.
 """
 
 from kerasvision.recipe.checks import differences, from_dict, override, to_dict
-from kerasvision.recipe.fields import DataRecipe, ExportRecipe, ModelRecipe, QuantizeRecipe, Recipe, TrainRecipe
+from kerasvision.recipe.fields import (
+    DataRecipe,
+    ExportRecipe,
+    ModelRecipe,
+    QuantizeRecipe,
+    Recipe,
+    StageRecipe,
+    TrainRecipe,
+)
 from kerasvision.recipe.files import load_recipe, to_yaml
 
 __all__ = [
@@ -15,6 +23,7 @@ __all__ = [
     "ModelRecipe",
     "QuantizeRecipe",
     "Recipe",
+    "StageRecipe",
     "TrainRecipe",
     "differences",
     "from_dict",

@@ -43,10 +43,12 @@ def from_dict(values: Mapping[str, Any], origin: str = "The recipe", lines: Mapp
 def _contradictions(recipe: Recipe) -> list[str]:
     train = recipe.train
     found = []
-    if not train.epochs and not train.freeze_epochs:
+    if not (train.epochs or train.freeze_epochs or train.stages):
         found.append("train.epochs and train.freeze_epochs are both 0: nothing would be trained.")
-    if train.epochs and train.warmup_epochs >= train.epochs:
-        found.append(f"train.warmup_epochs ({train.warmup_epochs}) must be less than train.epochs ({train.epochs}).")
+    epochs = {f"train.stages.{index}.epochs": stage.epochs for index, stage in enumerate(train.stages)}
+    for name, count in {**epochs, "train.epochs": train.epochs}.items():
+        if count and train.warmup_epochs >= count:
+            found.append(f"train.warmup_epochs ({train.warmup_epochs}) must be less than {name} ({count}).")
     if train.strategy and train.clip_norm:
         # Keras 3.15 clips before the gradients of the replicas are summed.
         found.append('train.clip_norm would clip each replica by itself; leave it out with train.strategy="mirrored".')
@@ -138,5 +140,6 @@ def _explain(problem: Any, lines: Mapping[str, int]) -> str:
 def _class_at(keys: list[str]) -> type:
     found: Any = Recipe
     for key in keys:
-        found = typing.get_type_hints(found)[key]
+        # A number is a place in a tuple of parts.
+        found = typing.get_args(found)[0] if key.isdigit() else typing.get_type_hints(found)[key]
     return found

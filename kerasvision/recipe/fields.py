@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]
+Share = Annotated[float, Field(gt=0, le=1)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
@@ -62,11 +63,30 @@ class ModelRecipe:
 
 
 @dataclasses.dataclass(frozen=True)
+class StageRecipe:
+    """Epochs in which a part of the net learns (gradual unfreezing: Howard & Ruder, 2018, arXiv:1801.06146).
+
+    Args:
+        epochs: passes over the training images.
+        unfreeze: what learns, as in `TrainRecipe`.
+        learning_rate: the highest one; `train.learning_rate` when None.
+    """
+
+    epochs: Count
+    unfreeze: str
+    learning_rate: Positive | None = None
+
+
+@dataclasses.dataclass(frozen=True)
 class TrainRecipe:
     """The schedule.
 
+    A training has up to three parts: `freeze_epochs`, `stages`, and `epochs`. The last two differ in what learns and
+    for how long; each stage has an optimizer, a warm-up and a schedule of its own, and goes on from the last weights
+    of the one before it.
+
     Args:
-        epochs: passes over the training images; 0 trains nothing but, with `freeze_epochs`, the head.
+        epochs: passes over the training images, after `freeze_epochs` and `stages`; may be 0 where there are those.
         batch_size: images in a step, over all devices together.
         optimizer: by name.
         learning_rate: the highest one, reached after the warm-up.
@@ -84,15 +104,20 @@ class TrainRecipe:
         monitor: what decides which epoch is the best, such as "val_loss"; the task's primary metric on the
             validation images where it can be watched, else "val_loss", when None.
         keep: "best" or "last" epoch's weights.
-        early_stopping: epochs without a better `monitor` after which training ends; None: never.
+        early_stopping: epochs without a better `monitor` after which training, or a stage of it, ends; None: never.
         mixed_precision: compute in 16 bits, keep the weights in 32.
         xla: compile the training step with XLA.
         strategy: "mirrored" trains on all devices of this machine at once, with synchronized batch normalization.
         freeze_epochs: epochs in which only the head learns, on features computed once.
         freeze_learning_rate: of those epochs; with Adam.
         freeze_passes: how often the features are computed: once plainly, each further time on augmented images.
-        unfreeze: what learns after that: "all", "none" (the head alone), or the name of the first layer that does.
-        bn_frozen: batch normalization stays in inference mode; None: it does after `freeze_epochs`.
+        stages: what learns between `freeze_epochs` and `epochs`, such as {"epochs": 3, "unfreeze": "P5"}, from the top
+            of the net down.
+        unfreeze: what learns in `epochs`: "all"; "none" (the head alone); a tap such as "P4": its stage of the net and
+            all above; or a layer: all that the layer does not depend on.
+        layer_decay: each stage of the net has this times the learning rate of the one above it; the head has the whole.
+        layer_factors: tap, "head" or layer -> its share of the learning rate, in place of what `layer_decay` gives it.
+        bn_frozen: batch normalization stays in inference mode; None: it does after `freeze_epochs` or `stages`.
         checkpoint_steps: also write a checkpoint every so many steps, not only after each epoch.
         histograms: write histograms of the weights for TensorBoard.
     """
@@ -120,7 +145,10 @@ class TrainRecipe:
     freeze_epochs: Epochs = 0
     freeze_learning_rate: Positive = 1e-3
     freeze_passes: Count = 1
+    stages: tuple[StageRecipe, ...] = ()
     unfreeze: str = "all"
+    layer_decay: Share = 1.0
+    layer_factors: dict[str, Positive] = dataclasses.field(default_factory=dict)
     bn_frozen: bool | None = None
     checkpoint_steps: Count | None = None
     histograms: bool = False
@@ -137,6 +165,7 @@ class QuantizeRecipe:
         optimizer: by name.
         batch_size: images in a step; as in training when None.
         islands: names of layers that stay in float on purpose.
+        weights: number format of the kernels; see `kerasvision.quantize`.
         keep: "best" epoch by `train.monitor`, or "last".
     """
 
@@ -146,10 +175,12 @@ class QuantizeRecipe:
     optimizer: Literal["adam", "sgd", "rmsprop"] = "adam"
     batch_size: Count | None = None
     islands: tuple[str, ...] = ()
+    weights: Literal["int8", "int4", "power_of_two", "additive_power_of_two"] = "int8"
     keep: Literal["best", "last"] = "best"
 
 
-Export = tuple[Literal["tflite", "saved_model", "onnx"], Literal["none", "float16", "dynamic", "int8", "qat"]]
+Quantization = Literal["none", "float16", "dynamic", "int8", "int16x8", "qat"]
+Export = tuple[Literal["tflite", "saved_model", "onnx"], Quantization]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -192,6 +223,6 @@ class Recipe:
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
 
 
-_PARTS: tuple[Any, ...] = (DataRecipe, ModelRecipe, TrainRecipe, QuantizeRecipe, ExportRecipe, Recipe)
+_PARTS: tuple[Any, ...] = (DataRecipe, ModelRecipe, StageRecipe, TrainRecipe, QuantizeRecipe, ExportRecipe, Recipe)
 for _part in _PARTS:
     _part.__pydantic_config__ = {"extra": "forbid"}

@@ -88,4 +88,8 @@ def _key_lines(node: Any, prefix: str = "") -> dict[str, int]:
             name = f"{prefix}{key.value}"
             lines[name] = key.start_mark.line + 1
             lines.update(_key_lines(value, f"{name}."))
+    elif isinstance(node, yaml.SequenceNode):
+        for index, value in enumerate(node.value):
+            lines[f"{prefix}{index}"] = value.start_mark.line + 1
+            lines.update(_key_lines(value, f"{prefix}{index}."))
     return lines

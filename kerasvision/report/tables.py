@@ -122,6 +122,7 @@ def export_rows(exports: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
                 "format": report["format"],
                 "quantization": report["quantization"],
                 "size": size(report["size_bytes"]),
+                "zip": size(report["zip_bytes"]) if report.get("zip_bytes") else NOTHING,
                 "ratio": f"{report['size_bytes'] / reference['size_bytes']:.2f}" if reference else NOTHING,
                 "metric": percent(report["metrics"][key]) if key else NOTHING,
                 "metric_name": metric_name(key) if key else "",
@@ -129,7 +130,7 @@ def export_rows(exports: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
                 "p90": milliseconds(latency.get("p90_ms")),
                 "ops": sum(report["ops"].values()) if report.get("ops") else None,
                 "float_ops": len(report.get("float_ops") or []) if report.get("ops") else None,
-                "integer": report["quantization"] in ("int8", "qat"),
+                "integer": report["quantization"] in ("int8", "int16x8", "qat"),
             }
         )
     return rows
@@ -243,6 +244,6 @@ def warnings(metrics: Mapping[str, Any]) -> list[str]:
         file = str(report["path"]).rstrip("/").split("/")[-1]
         if report.get("samples_source") == "synthetic":
             found.append(f"{file} was compared with the model on synthetic images, not on real ones.")
-        if report["quantization"] in ("int8", "qat") and report.get("float_ops"):
+        if report["quantization"] in ("int8", "int16x8", "qat") and report.get("float_ops"):
             found.append(f"{file} runs {len(report['float_ops'])} ops in float.")
     return found

@@ -26,10 +26,12 @@ from kerasvision.training.callbacks import (
 )
 from kerasvision.training.checkpoint import Checkpoint
 from kerasvision.training.folder import RunFolder
+from kerasvision.training.layerwise import layerwise
 from kerasvision.training.optimizers import make_optimizer
 from kerasvision.training.progress import FitProgress
+from kerasvision.training.stages import frozen_layers, layer_factors, unfreeze
 from kerasvision.training.tensorboard import TensorBoard
-from kerasvision.training.transfer import compute_features, freezes_batch_norm, set_trainable, split_model
+from kerasvision.training.transfer import compute_features, freezes_batch_norm, split_model, split_schedule
 
 
 def train_model(recipe: Recipe, data: Data, folder: RunFolder, progress: bool) -> dict[str, Any]:
@@ -55,10 +57,11 @@ def train_model(recipe: Recipe, data: Data, folder: RunFolder, progress: bool) -
         if strategy.num_replicas_in_sync > 1:
             distribution.synchronize_batch_norm(model)
         check_monitor(recipe, model)
+        check_stages(recipe, model)
         result = {"epochs": 0, "best_epoch": None, "seconds": 0.0, "history": {}, "head_history": {}}
         if recipe.train.freeze_epochs:
             result |= _train_head(recipe, data, model, folder, progress)
-        if recipe.train.epochs:
+        if recipe.train.epochs or recipe.train.stages:
             seconds = result["seconds"]
             result |= _train_all(recipe, data, model, folder, progress)
             result["seconds"] += seconds
@@ -121,6 +124,17 @@ def check_monitor(recipe: Recipe, model: TaskModel) -> None:
         raise RecipeError(f'train.monitor is "{recipe.train.monitor}".{closest(recipe.train.monitor, known)}')
 
 
+def check_stages(recipe: Recipe, model: TaskModel) -> None:
+    """Make sure before the first stage that the model has every part that a later one names.
+
+    Raises:
+        RecipeError: it has not; the closest names are given.
+    """
+    for stage in split_schedule(recipe.train):
+        frozen_layers(model, stage.unfreeze)
+    layer_factors(model, recipe.train.layer_decay, recipe.train.layer_factors)
+
+
 def batches(recipe: Recipe, data: Data, model: Any, split: str, **options: Any) -> tf.data.Dataset:
     """Batches of a split as the model takes them; `options` are those of `Data.batches`."""
     return data.batches(
@@ -153,28 +167,33 @@ def _train_all(recipe: Recipe, data: Data, model: TaskModel, folder: RunFolder, 
     train, replicas = recipe.train, distribution.replicas_of(model)
     images = len(data.splits["train"])
     size = distribution.training_batch_size(images, train.batch_size, replicas)
-    augmented = batches(
-        recipe, data, model, "train", batch_size=size, augment=recipe.data.augment, shuffle=True, seed=recipe.seed
-    )
-    dataset, steps = distribution.whole_batches(with_class_weights(augmented, recipe, data), images, size, replicas)
     held_out = len(data.splits["validation"])
     validation = batches(
         recipe, data, model, "validation", batch_size=distribution.validation_batch_size(held_out, size, replicas)
     )
-    freeze_batch_norm = freezes_batch_norm(train)
-    head = [] if train.unfreeze == "all" and not freeze_batch_norm else _head_layers(model)
-    set_trainable(model, train.unfreeze, freeze_batch_norm, head)
-    model.compile(make_optimizer(train, steps, model.trainable_variables), jit_compile=train.xla)
-
     best_path = folder.checkpoint / "best.weights.h5" if train.keep == "best" else None
     best = Best(best_path, train.monitor, train.early_stopping)
     # The data that TensorBoard draws from has iterators of its own, so that the order of the images stays the run's.
     drawn = batches(recipe, data, model, "train", batch_size=16, augment=recipe.data.augment, shuffle=True, limit=64)
     board = TensorBoard(folder.logs, train_data=drawn, validation_data=validation, histograms=train.histograms)
     callbacks = essentials(folder.checkpoint / "state.npz", best, board, train.checkpoint_steps)
-    history = _find(callbacks, RunHistory)
-    with _shown(callbacks, FitProgress("Training", steps, model.task.monitor_names), progress):
-        _fit_resumably(model, dataset, validation, train.epochs, steps, callbacks)
+    history, checkpoint = _find(callbacks, RunHistory), _find(callbacks, Checkpoint)
+    stages = split_schedule(train)
+    begun = (checkpoint.read() or {"stage": 0})["stage"]
+    for index, stage in list(enumerate(stages))[begun:]:
+        unfreeze(model, stage.unfreeze, freeze_batch_norm=freezes_batch_norm(train))
+        # A data set of its own: how far the last one looked ahead, and so its next order of the images, is not known.
+        augmented = batches(
+            recipe, data, model, "train", batch_size=size, augment=recipe.data.augment, shuffle=True, seed=recipe.seed
+        )
+        dataset, steps = distribution.whole_batches(with_class_weights(augmented, recipe, data), images, size, replicas)
+        optimizer = make_optimizer(stage, steps, model.trainable_variables)
+        if train.layer_decay != 1 or train.layer_factors:
+            optimizer = layerwise(optimizer, model, decay=train.layer_decay, factors=train.layer_factors)
+        model.compile(optimizer, jit_compile=train.xla)
+        title = "Training" if len(stages) == 1 else f"Training ({stage.unfreeze})"
+        with _shown(callbacks, FitProgress(title, steps, model.task.monitor_names), progress) as shown:
+            _fit_resumably(model, dataset, validation, index, stage.epochs, steps, shown)
     return {
         "epochs": len(history.state["figures"]["loss"]),
         "best_epoch": best.state["epoch"] + 1 if train.keep == "best" else None,
@@ -187,24 +206,35 @@ def _fit_resumably(
     model: TaskModel,
     dataset: tf.data.Dataset,
     validation: tf.data.Dataset,
+    stage: int,
     epochs: int,
     steps: int,
     callbacks: list[Any],
 ) -> None:
-    """`fit`, from wherever the checkpoint is, on the images in the order that an uninterrupted run would see."""
-    state = _find(callbacks, Checkpoint).read() or {"epoch": 0, "step": 0}
+    """`fit`, from wherever the checkpoint is, on the images in the order that an uninterrupted run would see.
+
+    Args:
+        model: compiled.
+        dataset: one epoch, shuffled; not used yet.
+        validation: batches.
+        stage: of the training.
+        epochs: of this stage.
+        steps: of an epoch.
+        callbacks: with a checkpoint.
+    """
+    begin, done, step = _find(callbacks, Checkpoint).begin_stage(stage)
     # Each new iterator over a shuffled data set begins the next epoch's order. Under a strategy Keras makes one to look
     # at a batch; one device passes over that order as well, so that the run is the same on any number of devices.
     looked = distribution.replicas_of(model) == 1
-    for _ in range(state["epoch"] + looked):
+    for _ in range(done + looked):
         iter(dataset)
     common = {"validation_data": validation, "callbacks": callbacks, "verbose": 0}
-    if state["step"]:
+    if step:
         # The rest of the epoch that was cut off; the checkpoint at its end is where the next call goes on. The filter
         # hides the number of batches: Keras, or a look-ahead in repeat(), would begin another epoch's order too early.
-        rest = dataset.skip(state["step"]).filter(lambda *_: True)
-        model.fit(rest, epochs=state["epoch"] + 1, steps_per_epoch=steps - state["step"], **common)
-    model.fit(dataset.repeat(), epochs=epochs, steps_per_epoch=steps, **common)
+        rest = dataset.skip(step).filter(lambda *_: True)
+        model.fit(rest, epochs=done + 1, steps_per_epoch=steps - step, **common)
+    model.fit(dataset.repeat(), epochs=begin + epochs, steps_per_epoch=steps, **common)
 
 
 def _train_head(recipe: Recipe, data: Data, model: TaskModel, folder: RunFolder, progress: bool) -> dict[str, Any]:
@@ -234,17 +264,13 @@ def _train_head(recipe: Recipe, data: Data, model: TaskModel, folder: RunFolder,
     head.compile(keras.optimizers.Adam(train.freeze_learning_rate), jit_compile=train.xla)
     best, history = Best(path, train.monitor), RunHistory()
     callbacks = [StopAtNaN(path), history, best]
-    with _shown(callbacks, FitProgress("Training the head", steps, model.task.monitor_names), progress):
-        head.fit(dataset, epochs=train.freeze_epochs, validation_data=validation, callbacks=callbacks, verbose=0)
+    with _shown(callbacks, FitProgress("Training the head", steps, model.task.monitor_names), progress) as shown:
+        head.fit(dataset, epochs=train.freeze_epochs, validation_data=validation, callbacks=shown, verbose=0)
     with replacing(path) as temporary:
         save_weights(head, temporary)
     result = {"head_history": history.state["figures"], "seconds": history.state["seconds"]}
     folder.mark_done("head", result)
     return result
-
-
-def _head_layers(model: TaskModel) -> list[str]:
-    return [layer.name for layer in split_model(model)[1].layers]
 
 
 def _save(model: TaskModel, path: Path) -> None:
@@ -268,11 +294,9 @@ def _dtype_policy(name: str | None) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _shown(callbacks: list[Any], display: FitProgress, progress: bool) -> Iterator[None]:
-    if progress:
-        callbacks.append(display)
+def _shown(callbacks: list[Any], display: FitProgress, progress: bool) -> Iterator[list[Any]]:
     try:
-        yield
+        yield [*callbacks, display] if progress else callbacks
     finally:
         display.close()
 

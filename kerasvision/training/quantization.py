@@ -29,7 +29,7 @@ def fresh_quantized(recipe: Recipe, model: TaskModel) -> QuantizedModel:
         for layer in model.layers:
             if isinstance(layer, keras.layers.BatchNormalization):
                 layer.trainable = False
-    return quantize(model, islands=recipe.quantize.islands)
+    return quantize(model, islands=recipe.quantize.islands, weights=recipe.quantize.weights)
 
 
 def quantize_model(

@@ -117,7 +117,8 @@ def _export_all(
         report = folder.done(phase)
         if report is None:
             # Calibration sets ranges, so it must not see the images that the file is judged by.
-            source = batches(recipe, data, model, "train", batch_size=32) if quantization == "int8" else test
+            calibrated = quantization in ("int8", "int16x8")
+            source = batches(recipe, data, model, "train", batch_size=32) if calibrated else test
             report = export(
                 quantized if quantization == "qat" else model,
                 folder.exports,

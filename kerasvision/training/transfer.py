@@ -1,9 +1,9 @@
-"""Transfer learning: a head on frozen features first, then some or all of the backbone.
+"""Transfer learning: a head on frozen features first, then some or all of the backbone, in stages.
 
-Features of a frozen backbone are the same in every epoch, so they are computed once. Batch normalization is in
-inference mode while it is frozen: its statistics belong to the weights.
+Features of a frozen backbone are the same in every epoch, so they are computed once.
 """
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,8 +16,8 @@ from kerasvision.progress import track
 from kerasvision.recipe import TrainRecipe
 from kerasvision.task import TaskModel
 
-# task name -> layer behind which the head begins.
-_CUTS = {"classification": "pool"}
+# A classifier's pool belongs to the backbone here: what comes out of it is small.
+_POOL = "pool"
 
 
 def split_model(model: TaskModel, cut: str | None = None) -> tuple[keras.Model, TaskModel]:
@@ -25,7 +25,8 @@ def split_model(model: TaskModel, cut: str | None = None) -> tuple[keras.Model, 
 
     Args:
         model: a task model.
-        cut: name of the backbone's last layer; what follows is the head. The task's own cut when None.
+        cut: name of the backbone's last layer; what follows is the head. When None: "pool", or the last tap where
+            there is no such layer.
 
     Returns:
         The backbone (pixels -> features), and the head (features -> raw outputs) with the model's task.
@@ -33,8 +34,9 @@ def split_model(model: TaskModel, cut: str | None = None) -> tuple[keras.Model, 
     Raises:
         RecipeError: no such layer, or the outputs do not depend on it alone.
     """
-    cut = cut or _CUTS.get(model.task.name, "")
     names = [layer.name for layer in model.layers]
+    if cut is None:
+        cut = _POOL if _POOL in names else [*model.taps.values()][-1]
     if cut not in names:
         raise RecipeError(f'{model.name} has no layer "{cut}" to cut it at.{closest(cut, names)}')
     features = model.get_layer(cut).output
@@ -73,30 +75,19 @@ def compute_features(
 
 
 def freezes_batch_norm(train: TrainRecipe) -> bool:
-    """Whether batch normalization stays in inference mode once the whole net learns."""
-    return train.freeze_epochs > 0 if train.bn_frozen is None else train.bn_frozen
+    """Whether batch normalization stays in inference mode where the net learns."""
+    return bool(train.freeze_epochs or train.stages) if train.bn_frozen is None else train.bn_frozen
 
 
-def set_trainable(model: keras.Model, unfreeze: str, freeze_batch_norm: bool, head: Sequence[str]) -> None:
-    """Decide which layers learn.
-
-    Args:
-        model: flat.
-        unfreeze: "all", "none" (the head alone), or the name of the first layer that learns.
-        freeze_batch_norm: keep batch normalization in inference mode everywhere.
-        head: names of the head's layers, which always learn.
-
-    Raises:
-        RecipeError: no layer of that name.
-    """
-    names = [layer.name for layer in model.layers]
-    if unfreeze not in ("all", "none", *names):
-        raise RecipeError(
-            f'train.unfreeze is "{unfreeze}": expected "all", "none" or a layer of {model.name}.'
-            f"{closest(unfreeze, names)}"
+def split_schedule(train: TrainRecipe) -> list[TrainRecipe]:
+    """The schedule of each stage, the one of `train.epochs` at the end."""
+    parts = [
+        dataclasses.replace(
+            train,
+            epochs=stage.epochs,
+            unfreeze=stage.unfreeze,
+            learning_rate=train.learning_rate if stage.learning_rate is None else stage.learning_rate,
         )
-    first = {"all": 0, "none": len(names)}.get(unfreeze)
-    first = names.index(unfreeze) if first is None else first
-    for index, layer in enumerate(model.layers):
-        frozen = freeze_batch_norm and isinstance(layer, keras.layers.BatchNormalization)
-        layer.trainable = (index >= first and not frozen) or layer.name in head
+        for stage in train.stages
+    ]
+    return [*parts, train] if train.epochs else parts

@@ -5,7 +5,6 @@ from keras import layers
 
 import kerasvision as kv
 from kerasvision.compress.bridge import build_twin
-from kerasvision.errors import BridgeError
 
 
 def randomize(model, seed=0):
@@ -76,17 +75,30 @@ def test_shared_layers_and_nested_models():
     assert "inner_conv" in [layer.name for layer in twin.layers]
 
 
-def test_a_custom_layer_is_named():
-    class Odd(layers.Layer):
-        def call(self, x):
-            return x * 2
+@keras.saving.register_keras_serializable("test_bridge")
+class Odd(layers.Layer):
+    """No layer of tf_keras: one weight that trains, one that does not."""
 
-    image = keras.Input((8, 8, 1))
-    with pytest.raises(BridgeError, match='"odd_one" of type Odd has no twin'):
-        build_twin(keras.Model(image, {"out": Odd(name="odd_one")(image)}))
+    def build(self, shape):
+        self.factor = self.add_weight(shape=(shape[-1],), initializer="random_normal", name="factor")
+        self.offset = self.add_weight(shape=(), initializer="random_normal", name="offset", trainable=False)
+
+    def call(self, x):
+        return keras.ops.sin(x * self.factor) + self.offset
 
 
-def test_an_operator_on_tensors_is_named():
-    image = keras.Input((8, 8, 1))
-    with pytest.raises(BridgeError, match="bare operation on tensors"):
-        build_twin(keras.Model(image, {"out": image + 1.0}))
+def test_a_layer_without_a_twin_is_adopted():
+    image = keras.Input((8, 8, 3))
+    model = keras.Model(image, {"out": Odd(name="odd_one")(layers.Conv2D(3, 1, name="conv")(image))})
+    twin = build_twin(model)  # Which compares the two.
+    assert [tuple(weight.shape) for weight in twin.get_layer("odd_one").trainable_weights] == [(3,)]
+    assert [tuple(weight.shape) for weight in twin.get_layer("odd_one").non_trainable_weights] == [()]
+    twin.get_layer("odd_one").set_weights([np.zeros(3), np.float32(7)])
+    np.testing.assert_allclose(twin(np.ones((1, 8, 8, 3), "float32"))["out"], 7.0)
+
+
+def test_operators_on_tensors_are_adopted():
+    image = keras.Input((8, 8, 2))
+    model = keras.Model(image, {"out": (image * 3.0 + 1.0) * (2.0 - image)})
+    twin = build_twin(model)
+    np.testing.assert_allclose(twin(np.full((1, 8, 8, 2), 0.5, "float32"))["out"], 2.5 * 1.5)

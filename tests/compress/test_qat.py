@@ -7,8 +7,6 @@ import pytest
 import tensorflow as tf
 
 import kerasvision as kv
-from kerasvision.compress.bridge import build_twin
-from kerasvision.compress.policy import fake_quantize
 from kerasvision.errors import QuantizationError
 
 
@@ -66,11 +64,11 @@ def test_every_trainable_weight_of_the_model_trains(trained, quantized):
 
 
 def test_the_input_range_is_what_pixels_become(quantized):
-    assert quantized.ranges()["input"] == (-1.0, 255 / 128 - 1)
+    assert quantized.ranges()["normalized/output"] == (-1.0, 255 / 128 - 1)
 
 
 def test_output_steps(quantized):
-    low, high = quantized.ranges()["logits/post_activation"]
+    low, high = quantized.ranges()["logits/output"]
     assert quantized.output_steps() == {"logits": (high - low) / 255}
 
 
@@ -136,26 +134,34 @@ def test_the_float_model_is_left_alone(trained):
         np.testing.assert_array_equal(new, old)
 
 
-class TestPolicy:
-    def net(self):
-        layers = keras.layers
-        x = image = keras.Input((8, 8, 4))
-        x = layers.Conv2D(4, 3, padding="same", name="conv")(x)
-        x = layers.Multiply(name="gate")([x, layers.Activation("sigmoid", name="sigmoid")(x)])
-        x = layers.BatchNormalization(name="late_bn")(x)
-        return build_twin(keras.Model(image, {"out": layers.Conv2D(2, 1, name="last")(x)}))
+def test_calibration_finds_the_ranges_of_the_float_model(trained):
+    images = np.concatenate([images for images, _ in batches()])
+    quantized = kv.quantize(trained)
+    quantized.calibrate(images, batch_size=24)
+    quantized.check_trained()
+    low, high = quantized.ranges()["stage0_0_relu/output"]
+    assert low == 0.0
+    assert high == pytest.approx(float(np.max(trained.features("stage0_0_relu").predict(images, verbose=0))), rel=1e-5)
+    logits = trained.predict(images, verbose=0)["logits"]
+    assert quantized.ranges()["logits/output"] == pytest.approx((logits.min(), logits.max()), rel=1e-4)
+    np.testing.assert_allclose(quantized(images)["logits"], logits, atol=0.05 * np.abs(logits).max())
 
-    def test_all_problems_are_listed_at_once(self):
-        with pytest.raises(QuantizationError, match=r"(?s)gate \(Multiply\).*late_bn \(BatchNormalization\).*islands"):
-            fake_quantize(self.net())
 
-    def test_islands_are_allowed_by_name(self):
-        net = fake_quantize(self.net(), islands=("gate", "late_bn"))
-        assert net(np.zeros((1, 8, 8, 4), "float32"))["out"].shape == (1, 8, 8, 2)
+def test_sensitivity_finds_the_layer_that_costs_most(trained):
+    """Weights next to nothing but for one outlier in each filter: 8 bits hold nothing of the rest."""
+    from kerasvision.compress import sensitivity
 
-    def test_an_unknown_island_gives_the_closest(self):
-        with pytest.raises(QuantizationError, match='no layer "gat" to leave in float.*"gate"'):
-            fake_quantize(self.net(), islands=("gat",))
+    spoiled = kv.create_model(**{"name": "small_cnn", **trained.get_config()["arguments"]})
+    spoiled.set_weights(trained.get_weights())
+    layer = spoiled.get_layer("stage1_0_conv")
+    (kernel,) = layer.get_weights()
+    kernel[0, 0, 0] += 60.0
+    layer.set_weights([kernel])
+    images = np.concatenate([images for images, _ in batches()])
+    found = sensitivity(spoiled, images)
+    assert found[0].layer == "stage1_0_conv"
+    assert found[0].noise > 5 * found[1].noise
+    assert {entry.layer for entry in found} >= {"stage0_0_conv", "stage1_1_conv", "logits"}
 
 
 def test_only_task_models():

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import kerasvision as kv
-from kerasvision.errors import ExportError
+from kerasvision.errors import ExportError, QuantizationError
 from kerasvision.export.coverage import FloatOp, Graph, Op, check_coverage, float_ops, layers_of, op_histogram
 from kerasvision.preprocessing import Preprocessing
 from kerasvision.registry import register
@@ -82,10 +82,20 @@ def test_custom_ops_are_refused():
         check_coverage(graph, [], "x.tflite")
 
 
-def test_an_op_without_int8_kernel_stops_the_export_and_names_the_layer(images_and_targets, tmp_path):
+def test_a_layer_without_int8_kernel_stops_the_export_and_is_named(images_and_targets, tmp_path):
     model = kv.create_model("test_with_sine", num_classes=4)
-    with pytest.raises(ExportError) as caught:
+    with pytest.raises(QuantizationError, match=r"wave \(Activation\)"):
         kv.export(model, tmp_path, quantization="int8", data=images_and_targets(SHAPE, 8), benchmark=False)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_float_op_that_nobody_declared_stops_the_export_and_names_the_layer(images_and_targets, tmp_path):
+    images, targets = images_and_targets(SHAPE, 8)
+    quantized = kv.quantize(kv.create_model("test_with_sine", num_classes=4), islands=["wave"])
+    quantized.calibrate(images)
+    quantized.islands = ()  # As if the policy had believed in it.
+    with pytest.raises(ExportError) as caught:
+        kv.export(quantized, tmp_path, data=(images, targets), benchmark=False)
     assert "run 1 ops in float" in str(caught.value)
     assert "SIN -> " in str(caught.value)
     assert "(layer: wave)" in str(caught.value)

@@ -20,26 +20,23 @@ def test_differences_by_hand():
 
 
 @pytest.mark.parametrize(
-    ("parity", "quantization", "integer", "allowed"),
+    ("parity", "exact", "integer", "allowed"),
     [
-        (figures(9e-5), "none", False, True),
-        (figures(2e-4), "none", False, False),
-        (figures(2e-4), "qat", False, False),  # the fake-quantized SavedModel is a float file
-        (figures(0.1), "float16", False, True),
-        (figures(0.1), "dynamic", False, True),
-        (figures(0.1, 25.0), "int8", True, True),
-        (figures(0.1, 1.4), "qat", True, True),
-        (figures(0.1, 1.6), "qat", True, False),
-        (figures(float("nan")), "float16", False, False),
-        (figures(float("inf")), "int8", True, False),
+        (figures(9e-5), True, False, True),
+        (figures(2e-4), True, False, False),
+        (figures(0.1), False, False, True),  # float16, dynamic range, 16-bit activations
+        (figures(0.1, 1.4), True, True, True),
+        (figures(0.1, 1.6), True, True, False),
+        (figures(float("nan")), False, False, False),
+        (figures(float("inf")), True, True, False),
     ],
 )
-def test_the_gates(parity, quantization, integer, allowed):
+def test_the_gates(parity, exact, integer, allowed):
     if allowed:
-        check_parity(parity, quantization, integer, "the file")
+        check_parity(parity, integer, "the file", exact=exact)
     else:
         with pytest.raises(ExportError, match='the file.*output "scores"'):
-            check_parity(parity, quantization, integer, "the file")
+            check_parity(parity, integer, "the file", exact=exact)
 
 
 def test_steps_are_carried_through_the_decoding():
@@ -56,9 +53,9 @@ def test_steps_are_carried_through_the_decoding():
 
 
 def test_the_gate_counts_steps_of_the_raw_output():
-    check_parity(figures(0.1, 2.9), "qat", True, "the file", {"scores": 2.0})
+    check_parity(figures(0.1, 2.9), True, "the file", {"scores": 2.0})
     with pytest.raises(ExportError, match=r"3.10 steps.*allowed 3.00"):
-        check_parity(figures(0.1, 3.1), "qat", True, "the file", {"scores": 2.0})
+        check_parity(figures(0.1, 3.1), True, "the file", {"scores": 2.0})
 
 
 @pytest.mark.parametrize("count", [1, 4, 5, 9])

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kerasvision.errors import ExportError
-from kerasvision.export.samples import batches_of, collect, draw_samples, synthetic_images, with_extremes
+from kerasvision.export.samples import batches_of, collect, draw_samples, synthetic_images
 
 SHAPE = (4, 4, 1)
 
@@ -86,11 +86,3 @@ def test_synthetic_images(shape):
     np.testing.assert_array_equal(images, synthetic_images(3, shape))
     if shape[0] > 1:
         assert (images.min(axis=(1, 2, 3)).tolist(), images.max(axis=(1, 2, 3)).tolist()) == ([0.0] * 3, [255.0] * 3)
-
-
-def test_calibration_sees_the_whole_range():
-    images = numbered(3) + 100.4
-    result = with_extremes(images)
-    assert (result.min(), result.max()) == (0, 255)
-    np.testing.assert_array_equal(result[1:], np.rint(images[1:]))
-    assert images.min() > 100

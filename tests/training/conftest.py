@@ -1,9 +1,11 @@
 """A net small enough to train in a test, on the digits that scikit-learn carries."""
 
+import keras
 import pytest
 
 from kerasvision.data import load_data
 from kerasvision.recipe import DataRecipe, ExportRecipe, ModelRecipe, QuantizeRecipe, Recipe, TrainRecipe
+from kerasvision.training import fit
 
 
 def make_recipe(train: TrainRecipe, **fields) -> Recipe:
@@ -19,6 +21,12 @@ def make_recipe(train: TrainRecipe, **fields) -> Recipe:
 @pytest.fixture
 def recipe():
     return make_recipe
+
+
+@pytest.fixture
+def no_logs(monkeypatch):
+    """Trainings without TensorBoard, whose pictures take longer than such a net."""
+    monkeypatch.setattr(fit, "TensorBoard", lambda *args, **fields: keras.callbacks.Callback())
 
 
 @pytest.fixture(scope="session")

@@ -42,7 +42,14 @@ cases = [
     (ModelRecipe("plain_cnn", arguments={"dropout": 0.0}), {}),
     (
         ModelRecipe("small_cnn", (8, 8, 1), arguments={"filters": [6], "depth": 1, "dropout": 0.0}),
-        {"ema": 0.9, "weight_decay": 0.01, "optimizer": "sgd"},
+        {
+            "ema": 0.9,
+            "weight_decay": 0.01,
+            "optimizer": "sgd",
+            "stages": (StageRecipe(1, "none"),),
+            "bn_frozen": False,
+            "layer_decay": 0.5,
+        },
     ),
 ]
 for model, fields in cases:
@@ -56,7 +63,7 @@ print("devices", tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).num_replicas
 
 
 def test_two_devices_equal_one(tmp_path):
-    """Losses and weights, without batch normalization and with it, the moving average included."""
+    """Losses and weights; and again with batch normalization, a moving average, two stages and layer-wise rates."""
     done = subprocess.run([sys.executable, "-c", SCRIPT, str(tmp_path)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
     assert "devices 2" in done.stdout

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from kerasvision.recipe import DataRecipe, TrainRecipe
+from kerasvision.recipe import DataRecipe, StageRecipe, TrainRecipe
 from kerasvision.training.checkpoint import Checkpoint
 from kerasvision.training.fit import train_model
 from kerasvision.training.folder import RunFolder
@@ -35,22 +35,35 @@ def run(recipe, digits, tmp_path, monkeypatch):
     return run
 
 
-def test_resumed_run_equals_uninterrupted_run(run):
-    settings = TrainRecipe(
-        epochs=3,
-        batch_size=25,
-        learning_rate=0.01,
-        warmup_epochs=0.5,
-        ema=0.8,
-        weight_decay=1e-3,
-        checkpoint_steps=3,
-        keep="last",
-    )
+COMMON = {
+    "batch_size": 25,
+    "learning_rate": 0.01,
+    "warmup_epochs": 0.5,
+    "ema": 0.8,
+    "weight_decay": 1e-3,
+    "checkpoint_steps": 3,
+    "keep": "last",
+}
+STAGES = (StageRecipe(1, "none", 0.02),)
+
+
+# Each epoch writes twice: after step 3 and at its end.
+@pytest.mark.parametrize(
+    ("settings", "stops"),
+    [
+        # As far as the end of epoch 1, into epoch 2, to the end.
+        (TrainRecipe(epochs=3, **COMMON), (2, 1)),
+        # As far as the end of a stage, into the next one, to the end.
+        (TrainRecipe(stages=STAGES, epochs=2, unfreeze="P1", layer_decay=0.5, **COMMON), (2, 1)),
+    ],
+    ids=["epochs", "stages"],
+)
+def test_resumed_run_equals_uninterrupted_run(run, settings, stops, request):
+    if settings.stages:
+        request.getfixturevalue("no_logs")
     data = DataRecipe("digits", limit=100, augment=({"name": "crop", "padding": 1},))
     whole, weights = run("whole", settings, data=data)
-    # Each epoch writes twice: after step 3 and at its end. The first process gets as far as the end of epoch 1, the
-    # second one into epoch 2, the third one to the end.
-    for stop_after in (2, 1):
+    for stop_after in stops:
         with pytest.raises(KeyboardInterrupt):
             run("cut", settings, stop_after, data=data)
     resumed, resumed_weights = run("cut", settings, data=data)

@@ -6,10 +6,10 @@ import pytest
 
 import kerasvision as kv
 from kerasvision.errors import RecipeError
-from kerasvision.recipe import TrainRecipe
+from kerasvision.recipe import StageRecipe, TrainRecipe
 from kerasvision.training.fit import train_model
 from kerasvision.training.folder import RunFolder
-from kerasvision.training.transfer import compute_features, set_trainable, split_model
+from kerasvision.training.transfer import compute_features, split_model
 
 
 @pytest.fixture
@@ -64,6 +64,68 @@ def test_only_the_head_changes_while_the_backbone_is_frozen(recipe, digits, tmp_
     assert not folder.model.exists()
 
 
+def test_stages_unfreeze_from_the_top_down(recipe, digits, tmp_path, no_logs):
+    """What a stage leaves frozen is as it was; history and learning rates are counted through."""
+    settings = {"learning_rate": 0.01, "schedule": "constant", "keep": "last"}
+    parts = (StageRecipe(2, "none", 0.02), StageRecipe(1, "P1"))
+    learned = []
+    for count, epochs in ((1, 0), (2, 0), (2, 1)):
+        result, trained, the_recipe, _ = train(
+            recipe, digits, tmp_path / f"{count}{epochs}", stages=parts[:count], epochs=epochs, **settings
+        )
+        keras.utils.set_random_seed(the_recipe.seed)
+        fresh = kv.create_model("small_cnn", labels=digits.labels, input_shape=(8, 8, 1), filters=[8, 16], depth=1)
+        pairs = zip(fresh.variables, trained.variables, strict=True)
+        learned.append({a.path.split("/")[0] for a, b in pairs if not np.array_equal(a, b) and "seed" not in a.path})
+    assert learned == [{"logits"}, {"logits", "stage1_0_conv"}, {"logits", "stage1_0_conv", "stage0_0_conv"}]
+    np.testing.assert_allclose(result["history"]["learning_rate"], [0.02, 0.02, 0.01, 0.01])
+    assert result["epochs"] == 4 == len(result["history"]["val_loss"])
+
+
+def test_best_epoch_is_the_best_of_all_stages(recipe, digits, tmp_path, no_logs):
+    result, trained, _, _ = train(
+        recipe,
+        digits,
+        tmp_path,
+        stages=(StageRecipe(3, "all", 0.01),),
+        epochs=2,
+        learning_rate=3.0,
+        optimizer="sgd",
+        monitor="val_loss",
+    )
+    assert result["epochs"] == 5 and result["best_epoch"] <= 3
+    trained.compile()
+    validation = digits.batches("validation", image_size=(8, 8), channels=1, batch_size=25)
+    found = trained.evaluate(validation, verbose=0, return_dict=True)["loss"]
+    assert found == pytest.approx(min(result["history"]["val_loss"]), rel=1e-4)
+
+
+def test_stage_that_ends_early_is_followed_by_the_next(recipe, digits, tmp_path, no_logs):
+    result, *_ = train(
+        recipe,
+        digits,
+        tmp_path,
+        stages=(StageRecipe(50, "none", 1e-12),),
+        epochs=50,
+        learning_rate=2e-12,
+        unfreeze="none",
+        schedule="constant",
+        early_stopping=1,
+    )
+    np.testing.assert_allclose(result["history"]["learning_rate"], [1e-12, 1e-12, 2e-12])
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"unfreeze": "P7"}, {"stages": (StageRecipe(1, "none"), StageRecipe(1, "P7"))}, {"layer_factors": {"P7": 0.1}}],
+)
+def test_unknown_part_is_found_before_the_first_epoch(recipe, digits, tmp_path, fields):
+    with pytest.raises(RecipeError, match='no stage or layer "P7"; stages: P0, P1'):
+        train(recipe, digits, tmp_path, freeze_epochs=1, **fields)
+    assert not (tmp_path / "checkpoint" / "state.npz").exists()
+    assert not (tmp_path / "checkpoint" / "head.weights.h5").exists()
+
+
 def test_fine_tuning_leaves_statistics_alone(recipe, digits, tmp_path):
     result, trained, the_recipe, _ = train(recipe, digits, tmp_path, epochs=1, freeze_epochs=1, learning_rate=0.01)
     assert result["epochs"] == 1 and len(result["head_history"]["loss"]) == 1
@@ -75,23 +137,3 @@ def test_fine_tuning_leaves_statistics_alone(recipe, digits, tmp_path):
     fresh = kv.create_model("small_cnn", labels=digits.labels, input_shape=(8, 8, 1), filters=[8, 16], depth=1)
     before, after = (m.get_layer("stage0_0_conv").get_weights()[0] for m in (fresh, trained))
     assert not np.array_equal(before, after)
-
-
-@pytest.mark.parametrize(
-    ("unfreeze", "freeze_batch_norm", "learning"),
-    [
-        ("all", False, {"stage0_0_conv", "stage0_0_bn", "stage1_0_conv", "stage1_0_bn", "logits"}),
-        ("all", True, {"stage0_0_conv", "stage1_0_conv", "logits"}),
-        ("stage1_0_conv", False, {"stage1_0_conv", "stage1_0_bn", "logits"}),
-        ("stage1_0_conv", True, {"stage1_0_conv", "logits"}),
-        ("none", True, {"logits"}),
-    ],
-)
-def test_what_learns(model, unfreeze, freeze_batch_norm, learning):
-    set_trainable(model, unfreeze, freeze_batch_norm, ["logits"])
-    assert {variable.path.split("/")[0] for variable in model.trainable_variables} == learning
-
-
-def test_unknown_layer_to_unfreeze(model):
-    with pytest.raises(RecipeError, match=r'"stage1_conv".*"stage1_0_conv"'):
-        set_trainable(model, "stage1_conv", True, [])

@@ -1,0 +1,124 @@
+"""tf_keras layers that compute what their namesakes do, from ops with exact int8 kernels."""
+
+import math
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+import tf_keras
+from tensorflow_model_optimization.python.core.keras.utils import smart_cond
+
+from kerasvision.compress.quantizers import RangeQuantizer
+
+
+def affine(x: Any, factor: Any, addend: Any) -> Any:
+    """x * factor + addend for each channel, as a depthwise 1x1 convolution.
+
+    An int8 multiplication has one scale for all factors; a convolution has one for each channel, so that every
+    factor is exact, and its addend has 32 bits.
+
+    Args:
+        x: [B, ..., C].
+        factor: [C].
+        addend: [C].
+
+    Returns:
+        Of x's shape.
+    """
+    channels = x.shape[-1]
+    # A factor next to zero would need more than 32 bits for the addend.
+    limit = tf.maximum(tf.maximum(tf.abs(factor), 1e-2 * tf.abs(addend)), 1e-6)
+    kernel = tf.quantization.fake_quant_with_min_max_vars_per_channel(
+        tf.reshape(factor, [1, 1, channels]), -limit, limit, narrow_range=True
+    )
+    image = x if x.shape.rank == 4 else tf.reshape(x, [-1, math.prod(x.shape[1:-1]), 1, channels])
+    y = tf.nn.depthwise_conv2d(image, tf.reshape(kernel, [1, 1, channels, 1]), [1, 1, 1, 1], "VALID")
+    y = tf.nn.bias_add(y, addend)
+    return y if x.shape.rank == 4 else tf.reshape(y, [-1, *x.shape[1:]])
+
+
+class Affine(tf_keras.layers.Layer):
+    """x * factor + addend with constants: Rescaling, Normalization, the inside of a hard sigmoid.
+
+    Args:
+        factor: one number, or one for each channel.
+        addend: the same.
+    """
+
+    def __init__(self, factor: Any, addend: Any, name: str) -> None:
+        super().__init__(name=name, trainable=False)
+        self._values = {"factor": factor, "addend": addend}
+
+    def build(self, input_shape: Any) -> None:
+        """Variables, because a constant would be folded with its own quantization, and that be lost."""
+        for name, value in self._values.items():
+            # The converter takes one scale for all channels of an addend whose values are all equal.
+            unequal = 1 + 1e-6 * np.arange(input_shape[-1], dtype=np.float32)
+            start = tf_keras.initializers.Constant(np.float32(value) * unequal)
+            setattr(self, name, self.add_weight(name, input_shape[-1:], initializer=start, trainable=False))
+        super().build(input_shape)
+
+    def call(self, x: Any) -> Any:
+        """[B, ..., C] -> the same shape."""
+        return affine(x, tf.convert_to_tensor(self.factor), tf.convert_to_tensor(self.addend))
+
+
+class AffineNormalization(tf_keras.layers.BatchNormalization):
+    """Batch normalization that no convolution carries; outside of training one multiplication and one addition."""
+
+    def call(self, inputs: Any, training: Any = None) -> Any:
+        """[B, ..., C] -> the same shape."""
+        training = self._get_training_value(training)
+
+        def inference() -> Any:
+            factor = tf.math.rsqrt(self.moving_variance + self.epsilon)
+            factor = factor * self.gamma if self.scale else factor
+            addend = -self.moving_mean * factor
+            return affine(inputs, factor, addend + self.beta if self.center else addend)
+
+        def batch_statistics() -> Any:
+            return super(AffineNormalization, self).call(inputs, training=True)
+
+        return smart_cond(training, batch_statistics, inference)
+
+
+class ChannelDense(tf_keras.layers.Dense):
+    """Dense as a 1x1 convolution, whose int8 weights have a scale for each output channel.
+
+    Its kernel is used when it was quantized, as [1, 1, C, units]: the converter loses the scales on a later reshape.
+    """
+
+    def call(self, inputs: Any) -> Any:
+        """[B, ..., C] -> [B, ..., units]."""
+        inner = inputs.shape[1:-1]
+        image = tf.reshape(inputs, [-1, math.prod(inner), 1, inputs.shape[-1]])
+        y = tf.nn.conv2d(image, tf.reshape(self.kernel, [1, 1, inputs.shape[-1], self.units]), 1, "VALID")
+        y = tf.nn.bias_add(y, self.bias) if self.use_bias else y
+        return tf.reshape(self.activation(y), [-1, *inner, self.units])
+
+
+class QuantizedPReLU(tf_keras.layers.PReLU):
+    """max(x, 0) + alpha * min(x, 0) as max(x, 0) * (1 - alpha) + x * alpha, with alpha for each channel."""
+
+    def build(self, input_shape: Any) -> None:
+        """Alpha, and the ranges of the three terms."""
+        super().build(input_shape)
+        self.inner = {part: RangeQuantizer(f"{self.name}/{part}") for part in ("positive", "rest", "linear")}
+        for name, quantizer in self.inner.items():
+            quantizer.build(input_shape, name, self)
+
+    def call(self, x: Any, training: Any = None) -> Any:
+        """[B, ..., C] -> the same shape."""
+        alpha = tf.reshape(self.alpha, [-1])
+        zero = tf.zeros_like(alpha)
+        positive = self._quantize("positive", tf.nn.relu(x), training)
+        rest = self._quantize("rest", affine(positive, 1.0 - alpha, zero), training)
+        return rest + self._quantize("linear", affine(x, alpha, zero), training)
+
+    def _quantize(self, name: str, x: Any, training: Any) -> Any:
+        quantizer = self.inner[name]
+        return smart_cond(
+            tf_keras.backend.learning_phase() if training is None else training,
+            lambda: quantizer(x, True, quantizer.variables),
+            lambda: quantizer(x, False, quantizer.variables),
+        )

@@ -1,0 +1,1 @@
+"""Parts of nets that any family may use: attention plug-ins, and poolings for the classifier."""
