@@ -82,6 +82,18 @@ class AffineNormalization(tf_keras.layers.BatchNormalization):
         return smart_cond(training, batch_statistics, inference)
 
 
+class InFloat(tf_keras.layers.Wrapper):
+    """A layer with int8 kernels that is to compute in float: what it takes in goes through float16.
+
+    Between two quantized tensors the converter would use the int8 kernel, asked or not.
+    """
+
+    def call(self, inputs: Any, training: Any = None) -> Any:
+        """As the layer."""
+        halves = tf.nest.map_structure(lambda x: tf.cast(tf.cast(x, tf.float16), tf.float32), inputs)
+        return self.layer(halves, training=training) if self.layer._expects_training_arg else self.layer(halves)
+
+
 class ChannelDense(tf_keras.layers.Dense):
     """Dense as a 1x1 convolution, whose int8 weights have a scale for each output channel.
 

@@ -14,7 +14,7 @@ from tensorflow_model_optimization.python.core.quantization.keras.quantizers imp
 
 from kerasvision.compress.bridge import Adopted
 from kerasvision.compress.graph import Node, read_graph, rebuild
-from kerasvision.compress.layers import Affine, AffineNormalization, ChannelDense, QuantizedPReLU
+from kerasvision.compress.layers import Affine, AffineNormalization, ChannelDense, InFloat, QuantizedPReLU
 from kerasvision.compress.plan import SAME_RANGE, SAME_VALUES, Plan, is_clipping
 from kerasvision.compress.quantizers import FixedQuantizer, RangeQuantizer, WeightQuantizer
 from kerasvision.errors import QuantizationError
@@ -159,6 +159,8 @@ class _Builder:
         """The node's result in the fake-quantized net."""
         layer = node.layer
         if layer.name in self.plan.islands:
+            if is_quantizable(node) and not all(before.layer.name in self.plan.islands for before in node.inputs):
+                layer = self.once(node, "*in float", lambda: InFloat(node.layer, name=node.layer.name))
             result = layer(*args, **kwargs)
             return result if self.plan.stays_float(node) else self.quantize(node, result)
         if isinstance(layer, layers.ZeroPadding2D) and _is_left_to_readers(node):
