@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test test-full check format docs clean lock
+.PHONY: demo test test-full check format models docs clean lock
 
 demo: $(VENV)/.installed
 	$(BIN)/kerasvision demo
@@ -12,6 +12,7 @@ demo: $(VENV)/.installed
 test: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -m "not slow" --cov --cov-report=term
 
+# With the contract over every registered backbone (tests/zoo): an hour or two.
 test-full: $(VENV)/.installed-test
 	$(BIN)/python -m pytest --cov --cov-report=term
 
@@ -23,6 +24,10 @@ check: $(VENV)/.installed-dev
 format: $(VENV)/.installed-dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# README.md's table of models, from the registry and what benchmarks/backbones.py measured.
+models: $(VENV)/.installed
+	$(BIN)/python tools/models_table.py
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

@@ -7,8 +7,8 @@ the same weights and images through TensorFlow's converter (`stock_int8.py`); wh
 same Keras graph through that converter. The three files take turns, so that what else the machine does falls on all
 alike: a latency is the median of its runs, a ratio the median over the turns.
 
-What was measured is kept in benchmarks/results/backbones.json after each net, and nets that stand there are not measured
-again, unless --fresh is given. README.md's table of models is made from it (`make models`).
+What was measured is kept in benchmarks/results/backbones.json after each net, and nets that stand there are not
+measured again, unless --fresh is given. README.md's table of models is made from it (`make models`).
 """
 
 import argparse
@@ -173,7 +173,7 @@ def rows_of(name: str, facts: dict[str, Any]) -> list[dict]:
     """Latency and size beside the peer's, latency beside our float file's."""
     ours, floating, peer = facts["int8"], facts["float"], facts["peer"]
     failed = "failed" in peer
-    case = f"{name} [{peer['failed'] if failed else peer['made_from']}]"
+    case = f"{name} ({'no peer: ' + peer['failed'] if failed else peer['made_from']})"
     peer_bytes = None if failed else peer["bytes"] / 1e6
     bound = next((bound for prefix, bound in OF_FLOAT.items() if name.startswith(prefix)), OF_FLOAT_OTHERS)
     return [

@@ -52,8 +52,11 @@ def compare(name: str, data: Data, epochs: int) -> list[dict]:
     rate = keras.optimizers.schedules.CosineDecay(1e-3, epochs * len(train))
     model.compile(keras.optimizers.Adam(rate))
     model.fit(train, epochs=epochs, verbose=2)
+    for layer in model.layers:
+        # The statistics of a trained net stand still: those of single batches would undo the training.
+        layer.trainable = not isinstance(layer, keras.layers.BatchNormalization)
     quantized = kv.quantize(model)
-    quantized.compile("adam", learning_rate=1e-4)
+    quantized.compile("adam", learning_rate=3e-5)
     quantized.fit(train, epochs=1, verbose=2)
 
     with tempfile.TemporaryDirectory() as folder:

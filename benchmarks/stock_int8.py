@@ -8,6 +8,7 @@ weights are those of the model, which is checked.
 
 import argparse
 import importlib
+import inspect
 from collections.abc import Callable
 from pathlib import Path
 
@@ -44,13 +45,15 @@ def main() -> None:
 def find_application(name: str) -> Callable[..., keras.Model] | None:
     """The net of keras.applications, None where it has no such net."""
     wanted = OTHER_NAMES.get(name, name.replace("_", "")).lower()
-    return next((found for key, found in vars(keras.applications).items() if key.lower() == wanted), None)
+    nets = {key.lower(): found for key, found in vars(keras.applications).items() if inspect.isfunction(found)}
+    return nets.get(wanted)
 
 
 def from_application(model: kv.TaskModel, application: Callable[..., keras.Model]) -> tuple[keras.Model, Preprocess]:
     """The application with the model's weights, and its own preprocessing."""
     peer = application(weights=None, input_shape=model.input_shape[1:], classes=len(model.labels))
-    unnamed = [layer for layer in peer.layers if layer.weights]
+    inside = peer._flatten_layers(include_self=False, recursive=True)  # Some applications have nested models.
+    unnamed = [layer for layer in inside if layer.weights and not isinstance(layer, keras.Model)]
     sources = {layer.name: layer for layer in model.layers if layer.weights}
     for layer in list(unnamed):
         if layer.name in sources:
@@ -60,6 +63,7 @@ def from_application(model: kv.TaskModel, application: Callable[..., keras.Model
             # EfficientNet's hidden one, as its published weights have it.
             variance = np.square((0.229, 0.224, 0.225))
             layer.set_weights([np.array((0.485, 0.456, 0.406)), variance, np.array(0)])
+            layer.finalize_state()
             unnamed.remove(layer)
     for layer, source in zip(unnamed, sources.values(), strict=True):
         copy_weights(source, layer)

@@ -44,6 +44,13 @@ class Preprocessing:
         """Whether one scale and one offset serve all channels, so a uint8 tensor can carry them for free."""
         return len(set(self.scale)) == 1 and len(set(self.offset)) == 1
 
+    def zero_pixel(self) -> int | None:
+        """The pixel that becomes 0, rounded; None where channels differ or no pixel does."""
+        if not self.uniform:
+            return None
+        pixel = round(-self.offset[0] / self.scale[0])
+        return pixel if 0 <= pixel <= 255 else None
+
     def get_config(self) -> dict[str, Any]:
         """The arguments, in types that JSON knows."""
         return {**dataclasses.asdict(self), "scale": list(self.scale), "offset": list(self.offset)}

@@ -61,8 +61,8 @@ def enliven(model: TaskModel, images: np.ndarray, seed: int = 0) -> None:
     arXiv:1902.08129), unless most values lie where the activation functions are smooth.
 
     Args:
-        model: a classifier. Its kernels become random (He et al., 2015, arXiv:1502.01852), its scales, shifts and biases
-            random around what they were, but for the shifts of batch normalization, which lie around 1; its batch
+        model: a classifier. Its kernels become random (He et al., 2015, arXiv:1502.01852), its scales, shifts and
+            biases random around what they were, but for the shifts of normalizations, which lie around 2; its batch
             statistics become those of the images, and its logits of the images get a variance of 1.
         images: pixels of 0..255, [N, H, W, C].
         seed: of the weights.
@@ -86,6 +86,6 @@ def _alive(name: str, values: np.ndarray, random: np.random.Generator) -> np.nda
     if values.size > 1 and np.ptp(values) == 0:
         if values.flat[0]:
             return random.uniform(0.5, 1.5, values.shape)
-        return random.normal(1.0 if name == "beta" else 0.0, 0.1, values.shape)
+        return random.normal(2.0 if name == "beta" else 0.0, 0.1, values.shape)
     inputs = math.prod(values.shape[:2] if values.shape[-1] == 1 else values.shape[:-1])
     return random.standard_normal(values.shape, np.float32) * np.float32(math.sqrt(2 / max(1, inputs)))

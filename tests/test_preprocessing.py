@@ -32,3 +32,18 @@ def test_uniform():
 def test_wrong_values_say_what_is_right(arguments, message):
     with pytest.raises(ValueError, match=message):
         Preprocessing(**arguments)
+
+
+@pytest.mark.parametrize(
+    ("preprocessing", "pixel"),
+    [
+        (Preprocessing(), 0),
+        (Preprocessing(scale=(1 / 128,), offset=(-127 / 128,)), 127),
+        (Preprocessing(scale=(1.0,) * 3, offset=(0.0,)), 0),
+        (Preprocessing(scale=(1 / 127.5,), offset=(-1.0,)), 128),  # 127.5, rounded
+        (Preprocessing(scale=(1 / 255,), offset=(0.5,)), None),  # below 0
+        (Preprocessing(scale=(1.0,), offset=(-1.0, -2.0, -3.0)), None),
+    ],
+)
+def test_the_pixel_that_becomes_zero(preprocessing, pixel):
+    assert preprocessing.zero_pixel() == pixel

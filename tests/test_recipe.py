@@ -81,7 +81,14 @@ FULL = Recipe(
         histograms=True,
     ),
     quantize=QuantizeRecipe(
-        enabled=False, epochs=5, learning_rate=1e-5, optimizer="sgd", batch_size=8, islands=("a", "b"), keep="last"
+        enabled=False,
+        epochs=5,
+        learning_rate=1e-5,
+        optimizer="sgd",
+        batch_size=8,
+        islands=("a", "b"),
+        weights="int4",
+        keep="last",
     ),
     export=ExportRecipe(
         formats=(("saved_model", "none"), ("onnx", "none")), samples=8, calibration=50, threads=4, benchmark=False

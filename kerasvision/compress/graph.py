@@ -90,3 +90,42 @@ class _Reusable(dict[str, Any]):
 
     def __getitem__(self, key: str) -> list[Any]:
         return [super().__getitem__(key)]
+
+
+def shift_input(model: tf_keras.Model, shift: float) -> tf_keras.Model | None:
+    """A model that does to x what the given one does to x + shift, but for zero padding.
+
+    Args:
+        model: functional; its layers are used.
+        shift: one number for all of the input.
+
+    Returns:
+        A model whose first convolutions have other biases, or None where something else reads the input.
+    """
+    nodes = read_graph(model)
+    readers = [*nodes[0].readers]
+    for node in readers:
+        if isinstance(node.layer, tf_keras.layers.ZeroPadding2D):
+            readers.extend(node.readers)
+    first = [node for node in readers if not isinstance(node.layer, tf_keras.layers.ZeroPadding2D)]
+    if nodes[0].is_output or any(type(node.layer) is not tf_keras.layers.Conv2D for node in first):
+        return None
+    biased = {id(node.layer): _with_bias(node, shift) for node in first}
+
+    def apply(node: Node, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        return biased.get(id(node.layer), node.layer)(*args, **kwargs)
+
+    source = model.inputs[0]
+    image = tf_keras.Input(source.shape[1:], name=nodes[0].layer.name)
+    return tf_keras.Model(image, rebuild(model, nodes, image, apply), name=model.name)
+
+
+def _with_bias(node: Node, shift: float) -> tf_keras.layers.Conv2D:
+    kernel, *bias = node.layer.get_weights()
+    layer = tf_keras.layers.Conv2D.from_config(
+        {**node.layer.get_config(), "use_bias": True, "activation": node.function}
+    )
+    layer.build(node.inputs[0].shape)
+    layer.set_weights([kernel, shift * kernel.sum(axis=(0, 1, 2)) + (bias[0] if bias else 0.0)])
+    layer.trainable = node.layer.trainable
+    return layer

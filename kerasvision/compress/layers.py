@@ -11,7 +11,7 @@ from tensorflow_model_optimization.python.core.keras.utils import smart_cond
 from kerasvision.compress.quantizers import RangeQuantizer
 
 
-def affine(x: Any, factor: Any, addend: Any) -> Any:
+def affine(x: Any, factor: Any, addend: Any, uniform: bool = False) -> Any:
     """x * factor + addend for each channel, as a depthwise 1x1 convolution.
 
     An int8 multiplication has one scale for all factors; a convolution has one for each channel, so that every
@@ -21,6 +21,7 @@ def affine(x: Any, factor: Any, addend: Any) -> Any:
         x: [B, ..., C].
         factor: [C].
         addend: [C].
+        uniform: whether all factors and all addends are equal, so that one scale in the file serves all.
 
     Returns:
         Of x's shape.
@@ -28,9 +29,12 @@ def affine(x: Any, factor: Any, addend: Any) -> Any:
     channels = x.shape[-1]
     # A factor next to zero would need more than 32 bits for the addend.
     limit = tf.maximum(tf.maximum(tf.abs(factor), 1e-2 * tf.abs(addend)), 1e-6)
-    kernel = tf.quantization.fake_quant_with_min_max_vars_per_channel(
-        tf.reshape(factor, [1, 1, channels]), -limit, limit, narrow_range=True
-    )
+    if uniform:
+        kernel = tf.quantization.fake_quant_with_min_max_vars(factor, -limit[0], limit[0], narrow_range=True)
+    else:
+        kernel = tf.quantization.fake_quant_with_min_max_vars_per_channel(
+            tf.reshape(factor, [1, 1, channels]), -limit, limit, narrow_range=True
+        )
     image = x if x.shape.rank == 4 else tf.reshape(x, [-1, math.prod(x.shape[1:-1]), 1, channels])
     y = tf.nn.depthwise_conv2d(image, tf.reshape(kernel, [1, 1, channels, 1]), [1, 1, 1, 1], "VALID")
     y = tf.nn.bias_add(y, addend)
@@ -48,19 +52,20 @@ class Affine(tf_keras.layers.Layer):
     def __init__(self, factor: Any, addend: Any, name: str) -> None:
         super().__init__(name=name, trainable=False)
         self._values = {"factor": factor, "addend": addend}
+        self._uniform = np.ndim(factor) == np.ndim(addend) == 0
 
     def build(self, input_shape: Any) -> None:
         """Variables, because a constant would be folded with its own quantization, and that be lost."""
         for name, value in self._values.items():
             # The converter takes one scale for all channels of an addend whose values are all equal.
             unequal = 1 + 1e-6 * np.arange(input_shape[-1], dtype=np.float32)
-            start = tf_keras.initializers.Constant(np.float32(value) * unequal)
+            start = tf_keras.initializers.Constant(np.float32(value) * (1 if self._uniform else unequal))
             setattr(self, name, self.add_weight(name, input_shape[-1:], initializer=start, trainable=False))
         super().build(input_shape)
 
     def call(self, x: Any) -> Any:
         """[B, ..., C] -> the same shape."""
-        return affine(x, tf.convert_to_tensor(self.factor), tf.convert_to_tensor(self.addend))
+        return affine(x, tf.convert_to_tensor(self.factor), tf.convert_to_tensor(self.addend), self._uniform)
 
 
 class AffineNormalization(tf_keras.layers.BatchNormalization):

@@ -342,9 +342,20 @@ def _dense(builder: _Builder, node: Node, x: Any) -> Any:
 
 def _batch_normalization(builder: _Builder, node: Node, x: Any) -> Any:
     layer = node.layer
-    if not builder.plan.is_carried(node):
+    if builder.plan.is_carried(node):
+        builder.once(node, "*scale", lambda: _keep_from_zero(layer))
+    else:
         layer = builder.once(node, "*normalization", lambda: _in_place_of(node, AffineNormalization))
     return builder.wrap(node, layer, x, {})
+
+
+def _keep_from_zero(layer: tf_keras.layers.BatchNormalization) -> bool:
+    """A kernel of a scale next to zero has no int8 grid that its bias could be written on: the shift would be lost."""
+    if layer.scale:
+        gamma, beta = layer.gamma.numpy(), layer.beta.numpy() if layer.center else 0.0
+        least = np.maximum(1e-6, 1e-4 * np.abs(beta))
+        layer.gamma.assign(np.where(np.abs(gamma) < least, np.copysign(least, gamma), gamma))
+    return True
 
 
 def _activation(builder: _Builder, node: Node, x: Any) -> Any:

@@ -75,7 +75,7 @@ class PrunedModel(WrappedModel):
             return PruneLowMagnitude(layer, schedule, sparsity_m_by_n=pattern)
 
         kinds = [kind for kind in KERNELS if pattern is None or kind is not tf_keras.layers.Conv2DTranspose]
-        super().__init__(model, wrap, skip, "pruned", kinds)
+        super().__init__(model, wrap, skip, kinds)
         self._schedule = lambda: schedule
         self._is_pruned = False
 

@@ -6,13 +6,16 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
+import tf_keras
 
 from kerasvision.compress.bridge import build_twin
+from kerasvision.compress.graph import shift_input
 from kerasvision.compress.policy import fake_quantize
 from kerasvision.compress.preserve import KINDS
 from kerasvision.compress.quantizers import RangeQuantizer, WeightQuantizer, observed
 from kerasvision.compress.twin_model import TwinModel, check_source
 from kerasvision.errors import QuantizationError, UnknownNameError, closest
+from kerasvision.preprocessing import Preprocessing
 from kerasvision.task import TaskModel
 
 
@@ -57,6 +60,29 @@ def quantize(
     return quantized
 
 
+def _with_input_of_pixels(
+    twin: tf_keras.Model, preprocessing: Preprocessing
+) -> tuple[tf_keras.Model, tuple[float, int] | None, float]:
+    """Let the zero point of a uint8 input be a whole pixel.
+
+    x / 127.5 - 1 is 0 at the pixel 127.5. Where the first layers are convolutions, they take half a pixel of it as
+    a part of their biases. What they see beyond the image's border is then half a pixel from 0.
+
+    Returns:
+        The twin, scale and zero point of the input (None where no tensor can carry the preprocessing), and what the
+        first layers add to their input.
+    """
+    pixel = preprocessing.zero_pixel()
+    if pixel is None:
+        return twin, None, 0.0
+    scale = preprocessing.scale[0]
+    shift = preprocessing.offset[0] + pixel * scale
+    if abs(shift) < 1e-3 * scale:
+        return twin, (scale, pixel), 0.0
+    shifted = shift_input(twin, shift)
+    return (twin, None, 0.0) if shifted is None else (shifted, (scale, pixel), shift)
+
+
 class QuantizedModel(TwinModel):
     """Raw pixels -> fake-quantized net -> dict of raw outputs, with the task of the model it came from.
 
@@ -83,13 +109,14 @@ class QuantizedModel(TwinModel):
             chosen = weights if isinstance(weights, str) else weights.get(layer, "int8")
             return WeightQuantizer(name, channels, chosen, preserve)
 
+        twin, self.input_quantization, shift = _with_input_of_pixels(build_twin(model.net), model.preprocessing)
         # The input's 8 bits are the pixels themselves, so that a uint8 tensor carries the preprocessing.
-        ends = np.outer((0.0, 255.0), model.preprocessing.scale) + np.asarray(model.preprocessing.offset)
-        fake = fake_quantize(build_twin(model.net), (ends.min(), ends.max()), islands, weight_quantizer)
+        ends = np.outer((0.0, 255.0), model.preprocessing.scale) + np.asarray(model.preprocessing.offset) - shift
+        fake = fake_quantize(twin, (ends.min(), ends.max()), islands, weight_quantizer)
         if not isinstance(weights, str):
             kernels = [name for name, quantizer in fake.quantizers.items() if isinstance(quantizer, WeightQuantizer)]
             _check_known(weights, {name.rsplit("/", 1)[0] for name in kernels}, "layer with a quantized kernel of name")
-        super().__init__(model, fake.net, "int8")
+        super().__init__(model, fake.net, shift)
         self.islands = fake.islands
         chosen = weights if isinstance(weights, str) else dict(weights)
         # As text, because tf_keras would wrap a dict.

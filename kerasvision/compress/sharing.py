@@ -68,7 +68,7 @@ class ClusteredModel(WrappedModel):
         def wrap(layer: tf_keras.layers.Layer) -> ClusterWeights:
             return _KMeans(layer, clusters, STARTS[start], preserve_sparsity=sparse)
 
-        super().__init__(model, wrap, skip, "clustered")
+        super().__init__(model, wrap, skip)
         self.clusters = clusters
 
     def weights_of(self, wrapper: ClusterWeights) -> list[np.ndarray]:

@@ -39,17 +39,18 @@ class TwinModel(tf_keras.Model):
     Args:
         model: the Keras 3 model.
         net: normalized image -> dict of raw outputs.
-        suffix: what to add to the model's name.
+        shift: what the net adds to its input.
     """
 
-    def __init__(self, model: TaskModel, net: tf_keras.Model, suffix: str) -> None:
-        super().__init__(name=f"{model.name}_{suffix}")
+    def __init__(self, model: TaskModel, net: tf_keras.Model, shift: float = 0.0) -> None:
+        super().__init__(name=model.name)
         self.task = model.task
         self.preprocessing = model.preprocessing
         self.image_size = model.image_size
         self.channels = model.channels
         self.fit_data: Any = None
         self.net = net
+        self._shift = shift
         self._source_config = json.dumps(model.get_config())
         names = ("loss", *model.task.loss_names, *model.task.monitor_names)
         self._trackers = [tf_keras.metrics.Mean(name=name) for name in names]
@@ -80,7 +81,7 @@ class TwinModel(tf_keras.Model):
         """
         scale = tf.constant(self.preprocessing.scale, tf.float32)
         offset = tf.constant(self.preprocessing.offset, tf.float32)
-        return self.net(tf.cast(images, tf.float32) * scale + offset, training=training)
+        return self.net(tf.cast(images, tf.float32) * scale + (offset - self._shift), training=training)
 
     def compile(self, optimizer: Any = "adam", *, learning_rate: Any = None, **kwargs: Any) -> None:
         """As `tf_keras.Model.compile`; the task brings the loss.

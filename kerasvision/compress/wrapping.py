@@ -29,7 +29,6 @@ class WrappedModel(TwinModel, abc.ABC):
         model: the Keras 3 model.
         wrap: the wrapper around a layer.
         skip: names of layers left as they are; None for those next to the image and to the outputs.
-        suffix: what to add to the model's name.
         kinds: classes of the layers that are wrapped.
     """
 
@@ -38,7 +37,6 @@ class WrappedModel(TwinModel, abc.ABC):
         model: TaskModel,
         wrap: Callable[[tf_keras.layers.Layer], tf_keras.layers.Wrapper],
         skip: Collection[str] | None,
-        suffix: str,
         kinds: Collection[type[tf_keras.layers.Layer]] = tuple(KERNELS),
     ) -> None:
         twin = build_twin(model.net)
@@ -61,7 +59,7 @@ class WrappedModel(TwinModel, abc.ABC):
                 f"{model.name} has no kernel to change: it has none of {', '.join(kind.__name__ for kind in kinds)} "
                 f"beside the layers left out ({', '.join(sorted(left)) or 'none'}). Leave out fewer: skip=()."
             )
-        super().__init__(model, net, suffix)
+        super().__init__(model, net)
         self.changed = tuple(wrappers)
 
     @abc.abstractmethod

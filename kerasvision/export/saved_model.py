@@ -1,5 +1,6 @@
 """The one way into every format: preprocessing, net and decode as a SavedModel with a named, static signature."""
 
+import math
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -13,9 +14,9 @@ from kerasvision.errors import ExportError
 from kerasvision.export.engines import SIGNATURE, TensorSpec
 from kerasvision.export.job import Job
 from kerasvision.export.metadata import EXTRA_ASSETS, FACTS, LABELS, facts_text, labels_text, model_metadata
-from kerasvision.preprocessing import Preprocessing
 from kerasvision.task import TaskModel
 
+PIXELS_AT_ONCE = 16
 Decode = Callable[[Any], dict[str, Any]]
 
 
@@ -48,39 +49,37 @@ def float_graph(model: Any) -> Decode:
 def integer_graph(model: Any) -> Decode:
     """The graph that an integer file is converted from, of a QuantizedModel.
 
-    Where a uint8 tensor can carry the preprocessing in its scale and zero point (`input_quantization`), it
-    starts at the normalized image; else at raw pixels, with a 1x1 convolution of one factor and one addend for
+    Where a uint8 tensor can carry the preprocessing in its scale and zero point (`input_quantization`), it starts at
+    the normalized image; else at raw pixels, with a depthwise convolution of one factor and one addend for
     each channel: per-channel int8 factors are exact there, which those of an int8 multiplication are not.
     """
-    if input_quantization(model.preprocessing) is not None:
+    if model.input_quantization is not None:
         return lambda image: model.task.decode(model.net(image, training=False))
+    height, width = model.image_size
+    # Several pixels side by side fill a vector register, which the channels of one do not.
+    side = math.gcd(height * width, PIXELS_AT_ONCE)
     channels = model.channels
     scale = np.broadcast_to(np.float32(model.preprocessing.scale), channels)
     offset = np.broadcast_to(np.float32(model.preprocessing.offset), channels)
-    kernel = np.diag(scale)[None, None]  # [1, 1, C, C]
+    factors, addends = np.tile(scale, side), np.tile(offset, side)  # [side * C]
+    addends = addends * unequal(len(addends))
 
     def decode(image: Any) -> dict[str, Any]:
-        weights = tf.constant(kernel)
-        image = tf.quantization.fake_quant_with_min_max_args(image, 0.0, 255.0)
-        weights = tf.quantization.fake_quant_with_min_max_vars_per_channel(weights, -scale, scale, narrow_range=True)
-        normalized = tf.nn.conv2d(image, weights, 1, "VALID", name="preprocessing")
-        return model.task.decode(model.net(tf.nn.bias_add(normalized, offset), training=False))
+        pixels = tf.reshape(tf.quantization.fake_quant_with_min_max_args(image, 0.0, 255.0), [1, -1, 1, len(factors)])
+        weights = tf.quantization.fake_quant_with_min_max_vars_per_channel(
+            factors[None, None], -factors, factors, narrow_range=True
+        )
+        weights = tf.reshape(weights, [1, 1, len(factors), 1])
+        normalized = tf.nn.depthwise_conv2d(pixels, weights, [1, 1, 1, 1], "VALID", name="preprocessing")
+        normalized = tf.reshape(tf.nn.bias_add(normalized, addends), [1, height, width, channels])
+        return model.task.decode(model.net(normalized, training=False))
 
     return decode
 
 
-def input_quantization(preprocessing: Preprocessing) -> tuple[float, int] | None:
-    """Scale and zero point with which a uint8 tensor of raw pixels holds normalized values.
-
-    Returns:
-        (scale, zero point), or None where channels differ or the zero point is no integer in 0..255.
-    """
-    if not preprocessing.uniform:
-        return None
-    scale = preprocessing.scale[0]
-    zero_point = -preprocessing.offset[0] / scale
-    nearest = round(zero_point)
-    return (scale, nearest) if abs(zero_point - nearest) < 1e-3 and 0 <= nearest <= 255 else None
+def unequal(count: int) -> np.ndarray:
+    """Factors next to 1: the converter takes one scale for all channels of an addend whose values are all equal."""
+    return 1 + 1e-6 * np.arange(count, dtype=np.float32)
 
 
 def write_saved_model(job: Job) -> None:

@@ -7,11 +7,11 @@ import numpy as np
 
 from kerasvision.errors import ExportError
 from kerasvision.export.engines import Engine, open_engine
-from kerasvision.export.half import halve_constants
 from kerasvision.export.job import Job
 from kerasvision.export.metadata import model_metadata
 from kerasvision.export.process import converter
-from kerasvision.export.saved_model import float_graph, input_quantization, integer_graph, is_quantized, write_graph
+from kerasvision.export.rewrite import halve_constants, shorten_names
+from kerasvision.export.saved_model import float_graph, integer_graph, is_quantized, write_graph
 from kerasvision.export.tflite_metadata import pack_tflite
 
 
@@ -50,6 +50,7 @@ def convert(job: Job, target: Path) -> dict[str, Any]:
         return signature
     if job.model.islands:
         halve_constants(target)
+    shorten_names(target, {layer.name.removeprefix("quant_") for layer in job.model.net.layers})
     engine = open_engine(target)
     _check_input(engine, job.model)
     return engine.signature
@@ -61,7 +62,7 @@ def _check_input(engine: Engine, model: Any) -> None:
     Raises:
         ExportError: scale or zero point stand for something else.
     """
-    scale, zero_point = input_quantization(model.preprocessing) or (1.0, 0)
+    scale, zero_point = model.input_quantization or (1.0, 0)
     got = engine.input
     if got.dtype != "uint8" or got.scale is None or abs(got.scale / scale - 1) > 1e-4 or got.zero_point != zero_point:
         raise ExportError(

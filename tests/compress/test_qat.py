@@ -7,6 +7,7 @@ import pytest
 import tensorflow as tf
 
 import kerasvision as kv
+from kerasvision.compress.quantizers import observed
 from kerasvision.errors import QuantizationError
 
 
@@ -164,6 +165,30 @@ def test_sensitivity_finds_the_layer_that_costs_most(trained):
     assert {entry.layer for entry in found} >= {"stage0_0_conv", "stage1_1_conv", "logits"}
 
 
+def test_a_zero_point_between_two_pixels_moves_into_the_first_biases():
+    keras.utils.set_random_seed(0)
+    symmetric = {"scale": [1 / 127.5], "offset": [-1.0]}
+    model = kv.create_model("small_cnn", num_classes=3, input_shape=(9, 9, 1), filters=[4], preprocessing=symmetric)
+    quantized = kv.quantize(model)
+    assert quantized.input_quantization == (1 / 127.5, 128)
+    assert quantized.ranges()["normalized/output"] == pytest.approx((-128 / 127.5, 127 / 127.5))
+    images = np.random.default_rng(0).uniform(0, 255, (8, 9, 9, 1)).round().astype("float32")
+    quantized.calibrate(images)
+    seen = {}
+
+    def note(name, values, fake):
+        seen[name] = values
+        return values
+
+    with observed(note):
+        quantized(images)
+    expected = model.features("stage0_0_relu").predict(images, verbose=0)
+    inside = (slice(None), slice(1, -1), slice(1, -1))
+    np.testing.assert_allclose(seen["stage0_0_relu/output"].numpy()[inside], expected[inside], atol=1e-5)
+    # Padding stands for half a pixel there.
+    np.testing.assert_allclose(seen["stage0_0_relu/output"], expected, atol=9 * 0.5 / 127.5)
+
+
 def test_only_task_models():
     with pytest.raises(TypeError, match="made by kerasvision.create_model"):
         kv.quantize(keras.Sequential([keras.layers.Dense(1)]))
@@ -174,6 +199,7 @@ import keras, numpy as np, tensorflow as tf
 tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2)
 import kerasvision as kv
+from kerasvision.compress.quantizers import observed
 keras.utils.set_random_seed(0)
 model = kv.create_model("small_cnn", num_classes=3, input_shape=(8, 8, 1), filters=[4])
 rng = np.random.default_rng(0)

@@ -10,7 +10,6 @@ from kerasvision.errors import ExportError, QuantizationError, UnknownNameError
 from kerasvision.export import exporter
 from kerasvision.export.engines import open_engine
 from kerasvision.export.metadata import read_metadata
-from kerasvision.export.saved_model import input_quantization
 from kerasvision.preprocessing import Preprocessing
 
 NAMES = {
@@ -132,21 +131,6 @@ def test_a_mixed_precision_model_gives_a_float32_file(data, small_model, train, 
     assert report.parity["scores"]["max"] < 1e-6
     scores = keras.ops.convert_to_numpy(model.task.decode(model(data[0], training=False))["scores"])
     np.testing.assert_allclose(open_engine(report.path).run(data[0])["scores"], scores, atol=0.02)
-
-
-@pytest.mark.parametrize(
-    ("preprocessing", "wanted"),
-    [
-        (Preprocessing(), (1 / 255, 0)),
-        (Preprocessing(scale=(1 / 128,), offset=(-127 / 128,)), (1 / 128, 127)),
-        (Preprocessing(scale=(1.0,) * 3, offset=(0.0,)), (1.0, 0)),
-        (Preprocessing(scale=(1 / 127.5,), offset=(-1.0,)), None),  # zero point 127.5
-        (Preprocessing(scale=(1 / 255,), offset=(0.5,)), None),  # zero point below 0
-        (Preprocessing(scale=(1.0,), offset=(-1.0, -2.0, -3.0)), None),
-    ],
-)
-def test_which_preprocessing_an_input_tensor_carries(preprocessing, wanted):
-    assert input_quantization(preprocessing) == wanted
 
 
 def test_samples_come_from_what_fit_was_given_or_are_synthetic(data, small_model, tmp_path):

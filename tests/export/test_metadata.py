@@ -60,7 +60,7 @@ def test_two_exports_are_the_same_bytes(files, colour_model, colour_data, tmp_pa
 def test_another_reader_of_the_standard_schema_agrees(kind, files, labels):
     reader = load_schema_of_mediapipe()
     model = reader.ModelMetadataT.InitFromPackedBuf(metadata_buffer(files[kind]))
-    assert model.name == (b"small_cnn" if kind == "float" else b"small_cnn_int8")
+    assert model.name == b"small_cnn"
     assert b"raw pixels" in model.description
     assert model.minParserVersion == b"1.0.0"
     (graph,) = model.subgraphMetadata

@@ -15,7 +15,7 @@ NAMES = [name for name in kv.list_models() if get_entry(name)[0].kind == "backbo
 # One for each thing that is difficult: squeeze-and-excitation with hard functions, normalization that does not follow
 # its convolution, no batch normalization at all but islands in float.
 FAST = ("small_cnn", "mobilenet_v3_small", "resnet18_v2")
-CLASSES = 3
+CLASSES = 10
 # The smallest images that a net is tried with; the unpadded nets take no less than the second.
 SIDES = (64, 96)
 
@@ -26,7 +26,7 @@ def marked(names):
 
 @pytest.fixture(scope="module", params=marked(NAMES))
 def model(request):
-    """A classifier of three classes on small images that computes as a trained one does."""
+    """A classifier on small images that computes as a trained one does."""
     keras.utils.set_random_seed(0)
     made = smallest(request.param)
     enliven(made, synthetic_images(16, made.input_shape[1:]))

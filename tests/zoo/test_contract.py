@@ -25,7 +25,7 @@ def test_outputs_and_features(model, images):
     """Logits and taps have the shapes they are said to have, and any layer is a feature by name."""
     height, width, _ = model.input_shape[1:]
     outputs = model(images[:2], training=False)
-    assert {name: tuple(value.shape) for name, value in outputs.items()} == {"logits": (2, 3)}
+    assert {name: tuple(value.shape) for name, value in outputs.items()} == {"logits": (2, len(model.labels))}
     levels = [level for level in model.taps if level != "top"]
     assert levels == [f"P{int(levels[0][1:]) + step}" for step in range(len(levels))]
     features = model.features(list(model.taps))(images[:2], training=False)

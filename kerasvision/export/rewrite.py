@@ -1,5 +1,7 @@
-"""Float layers of an integer file keep their weights as float16, as a float16 file does: half the size."""
+"""What is changed in a `.tflite` file after its conversion: shorter names, and half the size of float weights."""
 
+import collections
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -7,29 +9,61 @@ import flatbuffers
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
+from kerasvision.export.coverage import layers_of
+
 # Biases and the constants of arithmetic are not worth an op.
 SMALLEST = 64
 
 
-def halve_constants(path: Path) -> int:
-    """Store every larger float32 constant of a `.tflite` file as float16, with a DEQUANTIZE op behind it.
+def shorten_names(path: Path, known: Collection[str]) -> None:
+    """Call every tensor after the layers it belongs to, as "conv;bn;relu", in place of the converter's scopes.
+
+    Names of a deep net are a hundred bytes each. Those of the file's inputs and outputs stay.
 
     Args:
         path: of the file, which is changed.
-
-    Returns:
-        Number of constants stored that way.
+        known: names of the model's layers.
     """
+
+    def change(model: Any) -> None:
+        for graph in model.subgraphs:
+            ends = {*graph.inputs, *graph.outputs}
+            taken: collections.Counter[str] = collections.Counter()
+            for index, tensor in enumerate(graph.tensors):
+                short = ";".join(layers_of(tensor.name.decode(), known))
+                if short and index not in ends:
+                    # Some readers need every name to be its tensor's alone.
+                    tensor.name = f"{short}/{taken[short]}".encode()
+                    taken[short] += 1
+
+    _rewrite(path, change)
+
+
+def halve_constants(path: Path) -> None:
+    """Store every larger float32 constant of a `.tflite` file as float16, with a DEQUANTIZE op behind it.
+
+    So do float16 files; in an integer file, these are the weights of layers that stay in float.
+
+    Args:
+        path: of the file, which is changed.
+    """
+
+    def change(model: Any) -> None:
+        for graph in model.subgraphs:
+            _halve(model, graph)
+
+    _rewrite(path, change)
+
+
+def _rewrite(path: Path, change: Callable[[Any], None]) -> None:
     model = schema.ModelT.InitFromPackedBuf(path.read_bytes(), 0)
-    count = sum(_halve(model, graph) for graph in model.subgraphs)
-    if count:
-        builder = flatbuffers.Builder(1024)
-        builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
-        path.write_bytes(bytes(builder.Output()))
-    return count
+    change(model)
+    builder = flatbuffers.Builder(1024)
+    builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
+    path.write_bytes(bytes(builder.Output()))
 
 
-def _halve(model: Any, graph: Any) -> int:
+def _halve(model: Any, graph: Any) -> None:
     casts, moved = [], {}
     for index in sorted({int(i) for op in graph.operators for i in op.inputs if i >= 0}):
         tensor = graph.tensors[index]
@@ -46,7 +80,6 @@ def _halve(model: Any, graph: Any) -> int:
     for op in graph.operators:
         op.inputs = np.array([moved.get(int(i), int(i)) for i in op.inputs], np.int32)
     graph.operators = casts + graph.operators
-    return len(casts)
 
 
 def _add_buffer(model: Any, values: np.ndarray) -> int:
