@@ -64,36 +64,29 @@ def _rewrite(path: Path, change: Callable[[Any], None]) -> None:
 
 
 def _halve(model: Any, graph: Any) -> None:
-    casts, moved = [], {}
+    casts, restored = [], {}
+    halved: set[int] = set()  # Buffers, which several tensors may share.
     for index in sorted({int(i) for op in graph.operators for i in op.inputs if i >= 0}):
         tensor = graph.tensors[index]
-        data = model.buffers[tensor.buffer].data
-        if tensor.type != schema.TensorType.FLOAT32 or data is None or len(data) < 4 * SMALLEST:
+        buffer = model.buffers[tensor.buffer]
+        known = tensor.buffer in halved
+        small = buffer.data is None or len(buffer.data) < (2 if known else 4) * SMALLEST
+        if tensor.type != schema.TensorType.FLOAT32 or small:
             continue
-        values = np.asarray(data, np.uint8).view(np.float32).astype(np.float16)
-        stored = _tensor_like(tensor, schema.TensorType.FLOAT16, _add_buffer(model, values), b"_float16")
-        graph.tensors.append(stored)
-        restored = _tensor_like(tensor, schema.TensorType.FLOAT32, 0, b"")
-        graph.tensors.append(restored)
-        moved[index] = len(graph.tensors) - 1
-        casts.append(_cast(model, len(graph.tensors) - 2, moved[index]))
+        if not known:
+            values = np.asarray(buffer.data, np.uint8).view(np.float32).astype(np.float16)
+            buffer.data = np.frombuffer(values.tobytes(), np.uint8)
+            halved.add(tensor.buffer)
+        full = schema.TensorT()
+        full.shape, full.type, full.buffer, full.name = tensor.shape, tensor.type, 0, tensor.name
+        full.hasRank = tensor.hasRank
+        tensor.type, tensor.name = schema.TensorType.FLOAT16, tensor.name + b"_float16"
+        restored[index] = len(graph.tensors)
+        graph.tensors.append(full)
+        casts.append(_cast(model, index, restored[index]))
     for op in graph.operators:
-        op.inputs = np.array([moved.get(int(i), int(i)) for i in op.inputs], np.int32)
+        op.inputs = np.array([restored.get(int(i), int(i)) for i in op.inputs], np.int32)
     graph.operators = casts + graph.operators
-
-
-def _add_buffer(model: Any, values: np.ndarray) -> int:
-    buffer = schema.BufferT()
-    buffer.data = np.frombuffer(values.tobytes(), np.uint8)
-    model.buffers.append(buffer)
-    return len(model.buffers) - 1
-
-
-def _tensor_like(tensor: Any, kind: int, buffer: int, suffix: bytes) -> Any:
-    made = schema.TensorT()
-    made.shape, made.type, made.buffer, made.name = tensor.shape, kind, buffer, tensor.name + suffix
-    made.hasRank = tensor.hasRank
-    return made
 
 
 def _cast(model: Any, source: int, target: int) -> Any:
