@@ -33,7 +33,7 @@ from kerasvision.export.coverage import float_ops, op_histogram, read_graph
 from kerasvision.export.engines import open_engine
 from kerasvision.export.samples import synthetic_images
 from kerasvision.registry import get_entry
-from kerasvision.zoo import count_macs, enliven
+from kerasvision.zoo import count_macs, enliven, own_backbones
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "backbones.json"
@@ -60,7 +60,7 @@ def main() -> None:
     if arguments.build:
         build(arguments.names[0], arguments.size, arguments.build)
         return
-    names = arguments.names or [name for name in kv.list_models() if get_entry(name)[0].kind == "backbone"]
+    names = arguments.names or own_backbones()
     results = json.loads(arguments.results.read_text()) if arguments.results.exists() else {}
     for name in names:
         if name in results and not arguments.fresh:

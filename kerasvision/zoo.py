@@ -8,7 +8,16 @@ import keras
 import numpy as np
 from keras import layers
 
+from kerasvision.registry import BACKBONE, get_entry, list_models
 from kerasvision.task import TaskModel
+
+PACKAGE = "kerasvision."
+
+
+def own_backbones() -> list[str]:
+    """Names of the backbones of this package, without those that somebody else has registered."""
+    entries = [get_entry(name)[0] for name in list_models()]
+    return [entry.name for entry in entries if entry.kind == BACKBONE and entry.builder.__module__.startswith(PACKAGE)]
 
 
 def count_macs(model: keras.Model) -> int:

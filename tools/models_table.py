@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import kerasvision as kv
-from kerasvision.registry import BACKBONE, get_entry
+from kerasvision.registry import get_entry
+from kerasvision.zoo import own_backbones
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
@@ -50,7 +50,7 @@ def section(results: Mapping[str, Any]) -> str:
     Args:
         results: of `read_results`.
     """
-    names = [name for name in kv.list_models() if get_entry(name)[0].kind == BACKBONE]
+    names = own_backbones()
     rows = [cells(name, results.get(name)) for name in names]
     lines = [HEADINGS, ("---", "---:", "---:", "---:", "---:", "---:", "---", "---"), *rows]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines) + footnote(results)

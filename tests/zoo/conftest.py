@@ -8,10 +8,9 @@ import pytest
 
 import kerasvision as kv
 from kerasvision.export.samples import synthetic_images
-from kerasvision.registry import get_entry
-from kerasvision.zoo import enliven
+from kerasvision.zoo import enliven, own_backbones
 
-NAMES = [name for name in kv.list_models() if get_entry(name)[0].kind == "backbone"]
+NAMES = own_backbones()
 # One for each thing that is difficult: squeeze-and-excitation with hard functions, normalization that does not follow
 # its convolution, no batch normalization at all but islands in float.
 FAST = ("small_cnn", "mobilenet_v3_small", "resnet18_v2")

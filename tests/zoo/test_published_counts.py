@@ -6,7 +6,7 @@ from keras import layers
 
 import kerasvision as kv
 from kerasvision.registry import get_entry
-from kerasvision.zoo import count_macs
+from kerasvision.zoo import count_macs, own_backbones
 
 # Parameters that learn, of nets without trained weights by name.
 PUBLISHED_TRAINABLE = {
@@ -51,7 +51,7 @@ PUBLISHED_GMACS = {
 }
 TOLERANCE = 0.06
 FAST = ("mobilenet_v2", "efficientnet_lite0", "small_cnn")
-NAMES = [name for name in kv.list_models() if get_entry(name)[0].kind == "backbone"]
+NAMES = own_backbones()
 
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=() if name in FAST else pytest.mark.slow) for name in NAMES])
