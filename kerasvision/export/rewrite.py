@@ -1,4 +1,4 @@
-"""What is changed in a `.tflite` file after its conversion: shorter names, and half the size of float weights."""
+"""What is changed in a `.tflite` file after its conversion: what makes it smaller and computes the same."""
 
 import collections
 from collections.abc import Callable, Collection
@@ -11,6 +11,8 @@ from ai_edge_litert import schema_py_generated as schema
 
 from kerasvision.export.coverage import layers_of
 
+IDENTIFIER = b"TFL3"
+ALIGNMENT = 16  # "force_align: 16" of a buffer's data, in the schema.
 # Biases and the constants of arithmetic are not worth an op.
 SMALLEST = 64
 
@@ -55,12 +57,48 @@ def halve_constants(path: Path) -> None:
     _rewrite(path, change)
 
 
-def _rewrite(path: Path, change: Callable[[Any], None]) -> None:
-    model = schema.ModelT.InitFromPackedBuf(path.read_bytes(), 0)
-    change(model)
-    builder = flatbuffers.Builder(1024)
-    builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
+def read_model(path: Path) -> Any:
+    """The schema's ModelT of a `.tflite` file."""
+    return schema.ModelT.InitFromPackedBuf(path.read_bytes(), 0)
+
+
+def write_model(path: Path, model: Any) -> None:
+    """Write a `.tflite` file in which equal vectors are stored once.
+
+    Half of what describes an integer tensor of many channels are its zero points, 8 bytes of 0 for each.
+
+    Args:
+        path: of the file.
+        model: the schema's ModelT.
+    """
+    builder = _Packer(1 << 20)
+    builder.Finish(model.Pack(builder), file_identifier=IDENTIFIER)
     path.write_bytes(bytes(builder.Output()))
+
+
+class _Packer(flatbuffers.Builder):
+    """Shares equal arrays between their tables, and aligns weights as the schema demands."""
+
+    def __init__(self, size: int):
+        super().__init__(size)
+        self._written: dict[tuple[str, bytes], int] = {}
+
+    def CreateNumpyVector(self, x: np.ndarray) -> int:  # noqa: N802 (the library's name)
+        """Write an array, or find where it was written."""
+        key = (x.dtype.str, x.tobytes())
+        if key not in self._written:
+            self._written[key] = super().CreateNumpyVector(x)
+        return self._written[key]
+
+    def StartVector(self, elemSize: int, numElems: int, alignment: int) -> int:  # noqa: N802, N803
+        """Begin a vector; bytes are the contents of buffers, which kernels read where they lie."""
+        return super().StartVector(elemSize, numElems, ALIGNMENT if elemSize == 1 else alignment)
+
+
+def _rewrite(path: Path, change: Callable[[Any], None]) -> None:
+    model = read_model(path)
+    change(model)
+    write_model(path, model)
 
 
 def _halve(model: Any, graph: Any) -> None:

@@ -13,10 +13,10 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from kerasvision.export.metadata import FACTS, LABELS, facts_text, labels_text
+from kerasvision.export.rewrite import read_model, write_model
 
 BUFFER = "TFLITE_METADATA"
 IDENTIFIER = b"M001"
-MODEL_IDENTIFIER = b"TFL3"
 MIN_PARSER_VERSION = "1.0.0"
 
 # Enum values of the schema.
@@ -25,15 +25,9 @@ _RGB, _GRAYSCALE = 1, 2
 _NORMALIZATION_OPTIONS = 1
 _DESCRIPTIONS, _TENSOR_AXIS_LABELS = 1, 2
 
-_BUFFER_ALIGNMENT = 16  # "force_align: 16" in the schema of the model; kernels read weights where they lie.
-
 
 class _Builder(flatbuffers.Builder):
-    """Builder that keeps the alignment of weights, and writes tables from {slot: value}."""
-
-    def StartVector(self, elemSize: int, numElems: int, alignment: int) -> int:  # noqa: N802, N803 (the library's names)
-        """Begin a vector, aligned as the model's schema demands of weights."""
-        return super().StartVector(elemSize, numElems, max(alignment, _BUFFER_ALIGNMENT))
+    """Builder that writes tables from {slot: value}."""
 
     def table(self, offsets: dict[int, int], *numbers: tuple[str, int, int]) -> int:
         """A table of slot -> offset of another object, and (type name, slot, value)."""
@@ -67,16 +61,14 @@ def pack_tflite(path: Path, facts: dict[str, Any]) -> None:
         path: the file, rewritten in place.
         facts: `model_metadata` with its signature.
     """
-    model = schema.ModelT.InitFromPackedBuf(path.read_bytes())
+    model = read_model(path)
     buffer = schema.BufferT()
     buffer.data = np.frombuffer(describe(facts, *_tensor_names(model)), np.uint8)
     model.buffers.append(buffer)
     entry = schema.MetadataT()
     entry.name, entry.buffer = BUFFER, len(model.buffers) - 1
     model.metadata = [*(model.metadata or []), entry]
-    builder = _Builder(1 << 20)
-    builder.Finish(model.Pack(builder), file_identifier=MODEL_IDENTIFIER)
-    path.write_bytes(builder.Output())
+    write_model(path, model)
     # Stored, not deflated, because readers map the labels into memory; a fixed date keeps the file reproducible.
     with zipfile.ZipFile(path, "a", zipfile.ZIP_STORED) as archive:
         for name, text in ((LABELS, labels_text(facts)), (FACTS, facts_text(facts))):

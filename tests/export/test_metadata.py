@@ -49,6 +49,21 @@ def test_weights_stay_aligned(files):
     assert {(array.ctypes.data - start) % 16 for array in data} == {0}
 
 
+def test_equal_vectors_are_stored_once(files):
+    """The zero points of weights of as many channels are one vector, and other values are not touched."""
+    content = files["int8"].read_bytes()
+    graph = schema.Model.GetRootAs(content).Subgraphs(0)
+    start = np.frombuffer(content, np.uint8).ctypes.data
+    places, channels = {}, 0
+    for index in range(graph.TensorsLength()):
+        found = graph.Tensors(index).Quantization().ZeroPointAsNumpy()
+        if isinstance(found, np.ndarray) and found.size > 1:
+            assert not found.any() and found.size == graph.Tensors(index).Quantization().ScaleLength()
+            places.setdefault(found.size, set()).add(found.ctypes.data - start)
+            channels += 1
+    assert channels > len(places) and {len(found) for found in places.values()} == {1}
+
+
 def test_two_exports_are_the_same_bytes(files, colour_model, colour_data, tmp_path):
     again = kv.export(colour_model, tmp_path, quantization="int8", data=colour_data, benchmark=False).path
     assert read_metadata(again) == read_metadata(files["int8"])
