@@ -166,7 +166,10 @@ class _Builder:
         if isinstance(layer, layers.ZeroPadding2D) and _is_left_to_readers(node):
             return args[0]
         if isinstance(layer, SAME_VALUES):
-            return layer(*args)
+            result = layer(*args)
+            # The converter would leave the other readers in float: it does not see the range behind one of these.
+            shared = len(node.readers) > 1 and any(isinstance(reader.layer, SAME_RANGE) for reader in node.readers)
+            return self.quantize(node, result) if shared else result
         if isinstance(layer, Adopted):
             return _adopted(self, node, args)
         for kind, rule in _RULES.items():

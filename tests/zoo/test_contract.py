@@ -31,9 +31,9 @@ def test_outputs_and_features(model, images):
     features = model.features(list(model.taps))(images[:2], training=False)
     for level in levels:
         stride = 2 ** int(level[1:])
-        # Nets without padding lose up to three places at the borders.
-        assert 0 <= -(-height // stride) - features[level].shape[1] <= 3
-        assert 0 <= -(-width // stride) - features[level].shape[2] <= 3
+        # Nets without padding lose up to four places at the borders: InceptionV3 has 71 at P2 of 299 pixels.
+        assert 0 <= -(-height // stride) - features[level].shape[1] <= 4
+        assert 0 <= -(-width // stride) - features[level].shape[2] <= 4
     level = "P4" if "P4" in levels else levels[-1]
     by_level = keras.ops.convert_to_numpy(model.features(level)(images[:2], training=False))
     by_layer = keras.ops.convert_to_numpy(model.features(model.taps[level])(images[:2], training=False))
@@ -115,7 +115,24 @@ def test_bridge(model, images):
     normalized = model.get_layer("preprocessing")(images)
     expected = keras.ops.convert_to_numpy(model.net(normalized, training=False)["logits"])
     received = np.asarray(twin(np.asarray(normalized), training=False)["logits"])
-    assert np.abs(received - expected).max() <= LARGEST_DIFFERENCE * max(1.0, np.abs(expected).max())
+    difference = np.abs(received - expected).max()
+    if difference > LARGEST_DIFFERENCE * max(1.0, np.abs(expected).max()):
+        # Both round: then the twin is to be as near to the exact result as the net itself.
+        exact = in_float64(model, normalized)
+        assert difference < 1e-4
+        assert np.abs(received - exact).max() <= 1.5 * np.abs(expected - exact).max()
+
+
+def in_float64(model, normalized):
+    """The net's logits, computed with twice the digits."""
+    call = model.get_config()
+    keras.config.set_dtype_policy("float64")
+    try:
+        net = kv.create_model(call["name"], **call["arguments"])
+    finally:
+        keras.config.set_dtype_policy("float32")
+    net.set_weights(model.get_weights())
+    return keras.ops.convert_to_numpy(net.net(np.asarray(normalized, np.float64), training=False)["logits"])
 
 
 def test_quantization_aware_training(model, images, labels):
