@@ -1,5 +1,6 @@
 """Which data an artifact is judged on, and how the data's labels meet the model's."""
 
+import dataclasses
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from kerasvision.data import Data, load_data
+from kerasvision.data import Data, load_data, save_split
 from kerasvision.errors import DataError
 from kerasvision.recipe import DataRecipe, Recipe, load_recipe
 
@@ -16,14 +17,18 @@ if TYPE_CHECKING:
 
 
 def recipe_of(path: Path) -> Recipe | None:
-    """The recipe of the run folder that an artifact is, or lies in; None where it lies in none.
+    """The recipe of the run folder that an artifact is, or lies in, with the run's own split; None: it lies in none.
 
     Raises:
         RecipeError: there is one, and it is damaged.
     """
     for folder in (path, *path.absolute().parents[:2]):
         if (folder / "recipe.yaml").is_file():
-            return load_recipe(folder / "recipe.yaml")
+            recipe = load_recipe(folder / "recipe.yaml")
+            split = folder / "split.json"
+            if not split.is_file():
+                return recipe
+            return dataclasses.replace(recipe, data=dataclasses.replace(recipe.data, split_file=str(split)))
     return None
 
 
@@ -40,7 +45,25 @@ def load_recipe_data(
         on_bad_files=on_bad_files or data.on_bad_files,
         multi_label=data.multi_label,
         limit=data.limit,
+        split=data.split,
+        group_pattern=data.group_pattern,
+        split_file=data.split_file,
+        frame_step=data.frame_step,
     )
+
+
+def load_run_data(data: DataRecipe, split: Path) -> Data:
+    """The data of a run, split as when the run began, whatever has been added to it since.
+
+    Args:
+        data: the run's recipe of it.
+        split: the file in the run folder that says so; written where it is not there yet.
+    """
+    if split.exists():
+        return load_recipe_data(dataclasses.replace(data, split_file=str(split)))
+    loaded = load_recipe_data(data)
+    save_split(loaded, split, rule=data.split, seed=data.split_seed)
+    return loaded
 
 
 def same_source(source: str | os.PathLike[str], other: str) -> bool:

@@ -1,59 +1,73 @@
 """What every transform is, and the small tools they share."""
 
-from collections.abc import Mapping
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
-import tensorflow as tf
+import numpy as np
 
 from kerasvision.errors import RecipeError
 
-Example = dict[str, tf.Tensor]
+Example = dict[str, Any]
 
 
+@runtime_checkable
 class Transform(Protocol):
-    """Changes a batch of examples, each in its own way; what belongs to an image is to move with it.
+    """Changes one example; what belongs to an image moves with it.
 
-    Working on batches costs a small image a tenth of what a tf.data function called for each would cost. All
-    randomness comes from the seed: the same seed gives the same pixels, eagerly and inside tf.data.
+    All randomness comes from the generator: the same state of it gives the same example, called directly or inside
+    tf.data. Transforms work on NumPy arrays with OpenCV, which gives Python's lock back while it computes, so that
+    tf.data runs them on every core.
     """
 
-    def __call__(self, example: Example, seed: tf.Tensor) -> Example:
-        """Transforms one batch.
+    def __call__(self, example: Example, rng: np.random.Generator) -> Example:
+        """Transform one example.
 
         Args:
-            example: {"image": uint8 or float32 [B, H, W, C] of 0..255, ...}; other keys are passed on.
-            seed: integer [2].
+            example: see `kerasvision.augment`; it and its arrays are not changed.
+            rng: source of every random number.
 
         Returns:
-            A new dict; the images keep shape and type, their values stay in 0..255.
+            A new dict; arrays that did not change may be the old ones.
         """
         ...
 
 
-Augmentation = str | Mapping[str, Any] | Transform
+@runtime_checkable
+class Mixing(Protocol):
+    """A transform that puts several examples together."""
+
+    mixes: ClassVar[bool]
+
+    def __call__(self, example: Example, rng: np.random.Generator, draw: Callable[[], Example]) -> Example:
+        """Transform one example.
+
+        Args:
+            example: as in `Transform`.
+            rng: source of every random number.
+            draw: gives another example of the set, at random by the same generator, as it was before this transform.
+
+        Returns:
+            A new dict.
+        """
+        ...
 
 
-def uniform(image: tf.Tensor, seed: tf.Tensor, count: int) -> tf.Tensor:
-    """`count` random numbers for each image of a batch: float32 [count, B] in [0, 1)."""
-    return tf.random.stateless_uniform([count, tf.shape(image)[0]], seed)
+Augmentation = str | Mapping[str, Any] | Transform | Mixing
 
 
-def between(draws: tf.Tensor, low: float, high: float) -> tf.Tensor:
-    """Stretches numbers in [0, 1) over [low, high)."""
-    return low + draws * (high - low)
+def chance(rng: np.random.Generator, probability: float) -> bool:
+    """True with a probability; takes one number from the generator whatever it is, so that streams stay comparable."""
+    return bool(rng.random() < probability)
 
 
-def per_image(values: tf.Tensor) -> tf.Tensor:
-    """[B] -> [B, 1, 1, 1], to meet a batch of images."""
-    return values[:, None, None, None]
+def with_image(example: Example, image: np.ndarray) -> Example:
+    """The example with other pixels; OpenCV leaves out an axis of one channel, which comes back here."""
+    return {**example, "image": image[..., None] if image.ndim == 2 else image}
 
 
-def to_pixels(values: tf.Tensor, like: tf.Tensor) -> tf.Tensor:
-    """Clips float values to 0..255 and gives them the type and the static shape of a batch of images."""
-    values = tf.clip_by_value(values, 0.0, 255.0)
-    if like.dtype.is_integer:
-        values = tf.round(values)
-    return tf.ensure_shape(tf.cast(values, like.dtype), like.shape)
+def to_pixels(values: np.ndarray) -> np.ndarray:
+    """Rounds float values to the pixels 0..255 they are nearest to."""
+    return np.clip(np.rint(values), 0, 255).astype(np.uint8)
 
 
 def require(condition: bool, expected: str, received: object) -> None:
@@ -63,6 +77,11 @@ def require(condition: bool, expected: str, received: object) -> None:
 
 
 def require_range(name: str, value: tuple[float, float], low: float, high: float) -> None:
-    """Requires a pair (smallest, largest) within (low, high]."""
+    """Requires a pair (smallest, largest) within [low, high]."""
     pair = isinstance(value, tuple) and len(value) == 2
-    require(pair and low < value[0] <= value[1] <= high, f"{name} (smallest, largest) in ({low}, {high}]", value)
+    require(pair and low <= value[0] <= value[1] <= high, f"{name} (smallest, largest) in [{low}, {high}]", value)
+
+
+def require_probability(value: float) -> None:
+    """Requires a number in 0..1."""
+    require(0 <= value <= 1, "probability in 0..1", value)

@@ -2,23 +2,68 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from typing import Any
 
-from kerasvision.augment.base import Augmentation, Transform
-from kerasvision.augment.geometry import Crop, Flip, ResizedCrop, Rotate
-from kerasvision.augment.pixels import Color, Erase
+from kerasvision.augment import color, corruptions, degrade, geometry, mixing, mosaic, occlusion, tone
+from kerasvision.augment.base import Augmentation, Mixing, Transform
 from kerasvision.errors import RecipeError, UnknownNameError, closest
 
 TRANSFORMS: dict[str, type] = {
-    "color": Color,
-    "crop": Crop,
-    "erase": Erase,
-    "flip": Flip,
-    "resized_crop": ResizedCrop,
-    "rotate": Rotate,
+    "affine": geometry.Affine,
+    "autocontrast": tone.AutoContrast,
+    "brightness": color.Brightness,
+    "channel_dropout": color.ChannelDropout,
+    "channel_shuffle": color.ChannelShuffle,
+    "clahe": tone.CLAHE,
+    "color": color.Color,
+    "contrast": color.Contrast,
+    "copy_paste": mixing.CopyPaste,
+    "corrupt": corruptions.Corrupt,
+    "crop": geometry.Crop,
+    "cutmix": mixing.CutMix,
+    "cutout": occlusion.Cutout,
+    "defocus_blur": degrade.DefocusBlur,
+    "downscale": degrade.Downscale,
+    "elastic": geometry.Elastic,
+    "equalize": tone.Equalize,
+    "erase": occlusion.Erase,
+    "expand": geometry.Expand,
+    "flip": geometry.Flip,
+    "fog": degrade.Fog,
+    "gamma": tone.Gamma,
+    "gaussian_blur": degrade.GaussianBlur,
+    "gaussian_noise": degrade.GaussianNoise,
+    "grey": color.Grey,
+    "grid_mask": occlusion.GridMask,
+    "hide_and_seek": occlusion.HideAndSeek,
+    "hue": color.Hue,
+    "impulse_noise": degrade.ImpulseNoise,
+    "invert": tone.Invert,
+    "jpeg_quality": degrade.JPEGQuality,
+    "letterbox": geometry.Letterbox,
+    "mixup": mixing.MixUp,
+    "mosaic": mosaic.Mosaic,
+    "motion_blur": degrade.MotionBlur,
+    "pad": geometry.Pad,
+    "perspective": geometry.Perspective,
+    "posterize": tone.Posterize,
+    "resized_crop": geometry.ResizedCrop,
+    "rot90": geometry.Rot90,
+    "rotate": geometry.Rotate,
+    "saturation": color.Saturation,
+    "scale": geometry.Scale,
+    "shadow": degrade.Shadow,
+    "sharpness": tone.Sharpness,
+    "shear": geometry.Shear,
+    "shot_noise": degrade.ShotNoise,
+    "solarize": tone.Solarize,
+    "speckle_noise": degrade.SpeckleNoise,
+    "ssd_crop": geometry.SSDCrop,
+    "translate": geometry.Translate,
 }
 
 
-def build(augmentations: Sequence[Augmentation]) -> tuple[Transform, ...]:
+def build(augmentations: Sequence[Augmentation]) -> tuple[Transform | Mixing, ...]:
     """Makes transforms.
 
     Args:
@@ -36,7 +81,7 @@ def build(augmentations: Sequence[Augmentation]) -> tuple[Transform, ...]:
     return tuple(_build_one(augmentation) for augmentation in augmentations)
 
 
-def _build_one(augmentation: Augmentation) -> Transform:
+def _build_one(augmentation: Augmentation) -> Transform | Mixing:
     if not isinstance(augmentation, str | Mapping):
         if not callable(augmentation):
             raise RecipeError(f'Expected a transform, a name or {{"name": ...}}, got {augmentation!r}.')
@@ -50,8 +95,12 @@ def _build_one(augmentation: Augmentation) -> Transform:
         if key not in parameters:
             raise RecipeError(f'The augmentation "{name}" has no parameter "{key}".{closest(key, parameters)}')
     # YAML knows lists only; a frozen dataclass wants tuples.
-    config = {key: tuple(value) if isinstance(value, list) else value for key, value in config.items()}
+    config = {key: _tuples(value) for key, value in config.items()}
     try:
         return TRANSFORMS[name](**config)
     except (TypeError, RecipeError) as error:
         raise RecipeError(f'The augmentation "{name}" cannot be made from {config}: {error}') from error
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(_tuples(each) for each in value) if isinstance(value, list) else value

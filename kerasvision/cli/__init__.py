@@ -1,5 +1,6 @@
 """The command line: one verb for each public function. Heavy imports wait until a verb runs."""
 
 from kerasvision.cli.commands import main
+from kerasvision.cli.data import convert
 
-__all__ = ["main"]
+__all__ = ["convert", "main"]

@@ -1,11 +1,13 @@
 """From a file to pixels: one set of TensorFlow functions serves the input pipeline and `load_image` alike."""
 
+import functools
 import os
 
 import numpy as np
 import tensorflow as tf
 
 from kerasvision.data.inspect import BadFile, Decoder, decode_with_pillow, inspect_file
+from kerasvision.data.storage import read_bytes
 from kerasvision.errors import DataError
 from kerasvision.preprocessing import Preprocessing
 
@@ -58,7 +60,7 @@ def read_image(image: str | os.PathLike[str] | np.ndarray) -> np.ndarray:
     if isinstance(info, BadFile):
         raise DataError(f"Cannot read {info}.")
     with tf.device("CPU"):
-        return decode_file(path, info.decoder, info.orientation).numpy()
+        return decode_content(read_bytes(path), info.decoder, info.orientation).numpy()
 
 
 def as_pixels(image: np.ndarray) -> np.ndarray:
@@ -88,18 +90,19 @@ def as_pixels(image: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(pixels)
 
 
-def decode_file(path: tf.Tensor | str, decoder: tf.Tensor | int, orientation: tf.Tensor | int) -> tf.Tensor:
-    """Decodes an image file, upright, with the decoder its inspection chose.
+def decode_content(content: tf.Tensor | bytes, decoder: tf.Tensor | int, orientation: tf.Tensor | int) -> tf.Tensor:
+    """Decodes the bytes of an image file, upright, with the decoder its inspection chose.
 
     Args:
-        path: the file's name.
+        content: string scalar.
         decoder: a `Decoder` value, int32 scalar.
         orientation: EXIF orientation, 1..8, int32 scalar.
 
     Returns:
         uint8 [H, W, 3].
     """
-    content = tf.io.read_file(path)
+    # NumPy would cut zeros off the end of bytes.
+    content = tf.convert_to_tensor(content)
     pixels = tf.switch_case(
         tf.cast(decoder, tf.int32),
         {
@@ -166,8 +169,7 @@ def fit_image(pixels: tf.Tensor, image_size: tuple[int, int], channels: int, pre
     Returns:
         uint8 [H', W', channels].
     """
-    if pixels.shape[-1] != channels:
-        pixels = _to_grey(pixels) if channels == 1 else tf.repeat(pixels, 3, axis=-1)
+    pixels = to_channels(pixels, channels)
     source = tf.shape(pixels)[:2]
     resized, offset = _placement(source, image_size, preprocessing)
     # One op resizes and crops: output pixel y looks at input (y + offset) * source / resized.
@@ -185,6 +187,32 @@ def fit_image(pixels: tf.Tensor, image_size: tuple[int, int], channels: int, pre
             _inside(image_size, offset, resized)[..., None], fitted, tf.constant(LETTERBOX_GREY, tf.uint8)
         )
     return tf.ensure_shape(fitted, [*image_size, channels])
+
+
+def to_channels(pixels: tf.Tensor, channels: int) -> tf.Tensor:
+    """uint8 [H, W, 1 or 3] with so many channels, 1 or 3."""
+    if pixels.shape[-1] == channels:
+        return pixels
+    return _to_grey(pixels) if channels == 1 else tf.repeat(pixels, 3, axis=-1)
+
+
+@functools.lru_cache(maxsize=1024)
+def placement(
+    source: tuple[int, int], image_size: tuple[int, int], preprocessing: Preprocessing
+) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Where `fit_image` puts an image.
+
+    Args:
+        source: (H, W) of the image.
+        image_size: (H', W') of the result.
+        preprocessing: how it is fitted.
+
+    Returns:
+        (H, W) of the whole resized image, and the (y, x) of its upper left corner in the result.
+    """
+    with tf.device("CPU"):
+        resized, offset = _placement(tf.constant(source, tf.int32), image_size, preprocessing)
+    return tuple(resized.numpy().tolist()), tuple(offset.numpy().tolist())
 
 
 def _placement(

@@ -10,6 +10,9 @@ from typing import IO
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from kerasvision.data.storage import is_plain, is_reference, read_bytes
+from kerasvision.errors import DataError
+
 MAX_PIXELS = 100_000_000
 SUFFIXES = {
     "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
@@ -60,6 +63,11 @@ class ImageInfo:
     orientation: int = 1
     misnamed: bool = False
 
+    @property
+    def upright_size(self) -> tuple[int, int]:
+        """(H, W) after the orientation is applied."""
+        return self.size if self.orientation < 5 else (self.size[1], self.size[0])
+
 
 @dataclasses.dataclass(frozen=True)
 class BadFile:
@@ -86,16 +94,16 @@ def inspect_file(path: str, max_pixels: int = MAX_PIXELS) -> ImageInfo | BadFile
     the whole stream is still read, which finds truncation at a third of the cost.
 
     Args:
-        path: the file.
+        path: the file, or whatever else `kerasvision.data.storage.read_bytes` reads.
         max_pixels: images with more pixels are refused.
 
     Returns:
         The file's `ImageInfo`, or a `BadFile` with the reason.
     """
     try:
-        if not Path(path).is_file():
+        if is_plain(path) and not Path(path).is_file():
             return BadFile(path, "is a folder" if Path(path).is_dir() else "file not found")
-        with Path(path).open("rb") as file:
+        with _open(path) as file:
             if not file.read(1):
                 return BadFile(path, "empty file (0 bytes)")
             file.seek(0)
@@ -106,9 +114,17 @@ def inspect_file(path: str, max_pixels: int = MAX_PIXELS) -> ImageInfo | BadFile
         return BadFile(path, _too_large(error, max_pixels))
     except PermissionError:
         return BadFile(path, "no permission to read it")
+    except FileNotFoundError:
+        return BadFile(path, "file not found")
+    except DataError as error:
+        return BadFile(path, str(error))
     # Pillow's parsers raise whatever they stumble over (struct.error, SyntaxError, IndexError ...) on a damaged file.
     except Exception as error:
         return BadFile(path, f"truncated or damaged ({error})")
+
+
+def _open(path: str) -> IO[bytes]:
+    return Path(path).open("rb") if is_plain(path) else io.BytesIO(read_bytes(path))
 
 
 def _inspect(path: str, file: IO[bytes], max_pixels: int) -> ImageInfo | BadFile:
@@ -136,7 +152,7 @@ def _inspect(path: str, file: IO[bytes], max_pixels: int) -> ImageInfo | BadFile
         size=(height, width),
         decoder=_decoder(kind, mode, transparent, header, file.read()),
         orientation=orientation if orientation in range(1, 9) else 1,
-        misnamed=Path(path).suffix.lower() not in SUFFIXES[kind],
+        misnamed=not is_reference(path) and Path(path).suffix.lower() not in SUFFIXES[kind],
     )
 
 
@@ -164,7 +180,7 @@ def _too_large(error: Exception, max_pixels: int) -> str:
 
 
 def _describe_content(path: str) -> str:
-    with Path(path).open("rb") as file:
+    with _open(path) as file:
         start = file.read(256)
     for signature, name in _SIGNATURES.items():
         if start.startswith(signature):

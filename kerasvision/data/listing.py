@@ -1,19 +1,17 @@
-"""What a source lists before anything is checked, and the rules that split, thin out and verify it."""
+"""What a source lists before anything is checked, and the rules that thin it out and check it."""
 
 import dataclasses
-import hashlib
-import os
-import warnings
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from typing import Literal
 
 import numpy as np
-from PIL import Image
 
-from kerasvision.data.inspect import BadFile, ImageInfo, inspect_file
+from kerasvision.data.inspect import BadFile, ImageInfo
+from kerasvision.data.mask_files import MaskFile
+from kerasvision.data.objects import Objects
 from kerasvision.errors import DataError
-from kerasvision.progress import track
 
 SHOWN = 20
 
@@ -24,15 +22,23 @@ class Item:
 
     Args:
         image: absolute path, or uint8 pixels [H, W] or [H, W, C].
-        labels: names of its classes; exactly one unless the set is multi-label.
+        labels: names of its classes; exactly one unless the set is multi-label. None in other kinds of sets.
         key: name that does not depend on where the set lies; it decides the split.
         origin: the list and line that named it, e.g. "labels.csv:12", or "".
+        group: items of one group belong into one split; None where it stands alone.
+        size: (H, W) the source states, of the upright image; None where it states none.
+        objects: boxes and what belongs to them.
+        segmentation: mask of classes, a file or int [H, W].
     """
 
     image: str | np.ndarray
     labels: tuple[str, ...]
     key: str
     origin: str = ""
+    group: str | None = None
+    size: tuple[int, int] | None = None
+    objects: Objects | None = None
+    segmentation: MaskFile | np.ndarray | None = None
 
 
 @dataclasses.dataclass
@@ -44,12 +50,22 @@ class Listing:
         labels: class names in the order of their indices.
         multi_label: an image may carry any number of labels.
         divide: whether missing validation and test splits may be taken out of "train".
+        kind: what every item has beside its image.
+        keypoint_names: names of the K keypoints of each object.
+        problems: entries that cannot be used, and have been left out.
+        infos: image -> how to decode it, of images that were read to their end before; nothing of them is read again.
+        locate: turns origins that count entries ("train.json:images:17") into ones that name lines.
     """
 
     splits: dict[str, list[Item]]
     labels: tuple[str, ...]
     multi_label: bool = False
     divide: bool = True
+    kind: Literal["labels", "objects", "segmentation"] = "labels"
+    keypoint_names: tuple[str, ...] = ()
+    problems: list[BadFile] = dataclasses.field(default_factory=list)
+    infos: dict[str, ImageInfo] = dataclasses.field(default_factory=dict)
+    locate: Callable[[Sequence[str]], list[str]] | None = None
 
 
 def sorted_labels(items: Iterable[Item]) -> tuple[str, ...]:
@@ -60,68 +76,17 @@ def sorted_labels(items: Iterable[Item]) -> tuple[str, ...]:
     return tuple(sorted(names))
 
 
+def in_natural_order(text: str) -> tuple[list[int | str], str]:
+    """Key for sorting that takes runs of digits as numbers: "frame9" before "frame10"."""
+    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", text)], text
+
+
 def bullet_list(lines: Sequence[object]) -> str:
     """The first lines, one under the other, and how many were left out."""
     shown = [f"  {line}" for line in lines[:SHOWN]]
     if len(lines) > SHOWN:
         shown.append(f"  ... and {len(lines) - SHOWN} more")
     return "\n".join(shown)
-
-
-def divide(listing: Listing, validation_fraction: float, test_fraction: float, seed: int) -> None:
-    """Takes missing validation and test splits out of "train", class by class.
-
-    An item's place follows from a hash of seed and key, so it depends neither on the order of the files nor on the
-    machine, and adding files moves few others. Every class with enough images gives at least one to each split.
-
-    Args:
-        listing: changed in place.
-        validation_fraction: share of each class, 0..1.
-        test_fraction: share of each class, 0..1.
-        seed: another seed, another division.
-
-    Raises:
-        DataError: the fractions are impossible, or leave a split empty.
-    """
-    if not (0 <= validation_fraction <= 1 and 0 <= test_fraction <= 1 and validation_fraction + test_fraction <= 1):
-        raise DataError(
-            "validation_fraction and test_fraction must lie in 0..1 and sum to at most 1, "
-            f"got {validation_fraction} and {test_fraction}."
-        )
-    wanted = {"test": test_fraction, "validation": validation_fraction}
-    wanted = {name: share for name, share in wanted.items() if share > 0 and name not in listing.splits}
-    if not listing.divide or not wanted or not listing.splits.get("train"):
-        return
-    groups: dict[tuple[str, ...], list[Item]] = defaultdict(list)
-    for item in listing.splits["train"]:
-        # Label sets are mostly unique in a multi-label set: one group keeps the shares right.
-        groups[() if listing.multi_label else item.labels].append(item)
-    reserve = int(sum(wanted.values()) < 1)  # images of each class that stay in "train" in any case
-    taken: dict[str, set[str]] = {name: set() for name in wanted}
-    for group in groups.values():
-        ranked = sorted(group, key=lambda item: _rank(seed, item.key))
-        start = 0
-        for name, share in wanted.items():
-            count = max(min(max(round(len(group) * share), 1), len(group) - start - reserve), 0)
-            taken[name].update(item.key for item in ranked[start : start + count])
-            start += count
-    total = len(listing.splits["train"])
-    for name, keys in taken.items():
-        if not keys:
-            raise DataError(
-                f"The {name} split would be empty: no class has more than one image ({total} images). "
-                f"Add images, name a {name} folder, or set {name}_fraction=0."
-            )
-        listing.splits[name] = [item for item in listing.splits["train"] if item.key in keys]
-    gone = set().union(*taken.values())
-    rest = [item for item in listing.splits["train"] if item.key not in gone]
-    listing.splits.pop("train")
-    if rest:
-        listing.splits = {"train": rest, **listing.splits}
-
-
-def _rank(seed: int, key: str) -> bytes:
-    return hashlib.blake2b(f"{seed}:{key}".encode(), digest_size=8).digest()
 
 
 def spread(count: int, limit: int | None) -> list[int]:
@@ -133,61 +98,20 @@ def spread(count: int, limit: int | None) -> list[int]:
     return [int(index) for index in (np.arange(limit) * count) // limit]
 
 
-def verify(listing: Listing, on_bad_files: str) -> tuple[dict[str, ImageInfo], list[BadFile]]:
-    """Reads every image file of a listing to its end.
-
-    Args:
-        listing: bad items are taken out of it in place.
-        on_bad_files: "stop" raises where a file is bad, "skip" goes on without it.
-
-    Returns:
-        path -> how to decode it, and the files that were skipped.
-
-    Raises:
-        DataError: files are bad and `on_bad_files` is "stop"; the message lists them.
-    """
-    items = {item.image: item for split in listing.splits.values() for item in split if isinstance(item.image, str)}
-    paths = sorted(items)
-    with warnings.catch_warnings(), ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
-        # The limit on pixels is ours and is enforced; Pillow's warning about large images would only repeat it.
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        results = list(track(pool.map(inspect_file, paths), "Checking images", total=len(paths)))
-    infos = {path: result for path, result in zip(paths, results, strict=True) if isinstance(result, ImageInfo)}
-    bad = [
-        dataclasses.replace(result, origin=items[result.path].origin)
-        for result in results
-        if isinstance(result, BadFile)
-    ]
-    _warn_misnamed(infos)
-    if bad and on_bad_files == "stop":
-        raise DataError(
-            f"{len(bad)} of {len(paths)} image files cannot be used:\n{bullet_list(bad)}\n"
-            "Fix or remove them, or leave them out with on_bad_files='skip' (--skip-bad-files)."
-        )
-    gone = {file.path for file in bad}
-    for name, split in listing.splits.items():
-        listing.splits[name] = [item for item in split if not (isinstance(item.image, str) and item.image in gone)]
-    return infos, bad
-
-
-def _warn_misnamed(infos: dict[str, ImageInfo]) -> None:
-    misnamed = [f"{path}: is {info.format}" for path, info in infos.items() if info.misnamed]
-    if misnamed:
-        warnings.warn(
-            f"{len(misnamed)} image files have a suffix of another format (they are read by their content):\n"
-            + bullet_list(misnamed),
-            stacklevel=4,
-        )
-
-
 def check_classes(listing: Listing, source: str) -> None:
     """Refuses a listing nothing can be learned from.
 
     Raises:
-        DataError: no images, a single class, or a class without training images.
+        DataError: no images, two classes of one name, or, where images are to be told apart by class, a single class
+            or a class without training images.
     """
     if not any(listing.splits.values()):
         raise DataError(f"No images in {source}.")
+    twice = [label for label, count in Counter(listing.labels).items() if count > 1]
+    if twice:
+        raise DataError(f"{source} has several classes of one name: {', '.join(twice)}. Expected names that differ.")
+    if listing.kind != "labels":
+        return
     if len(listing.labels) < 2 and not listing.multi_label:
         raise DataError(
             f"{source} has a single class ({', '.join(listing.labels)}); classification needs two or more. "

@@ -14,8 +14,13 @@ from typing import Any
 
 import numpy as np
 
+from kerasvision.data.coco import load_coco
 from kerasvision.data.inspect import decode_with_pillow
-from kerasvision.data.listing import Item, Listing, divide, spread
+from kerasvision.data.listing import Item, Listing, spread
+from kerasvision.data.mask_files import VOID
+from kerasvision.data.mask_folders import load_mask_folders
+from kerasvision.data.splits import divide
+from kerasvision.data.voc import load_voc
 from kerasvision.errors import DataError
 from kerasvision.progress import track
 
@@ -33,10 +38,22 @@ FASHION_LABELS = (
     "bag",
     "ankle boot",
 )
+CAMVID_LABELS = (
+    "sky",
+    "building",
+    "pole",
+    "road",
+    "pavement",
+    "tree",
+    "sign",
+    "fence",
+    "car",
+    "pedestrian",
+    "bicyclist",
+)
 CIFAR10_VALIDATION = 0.1
 ELPV_BLOCK = 60
 FIXED_SPLIT = {"train": 0.7, "validation": 0.1, "test": 0.2}
-TFDS_BYTES = 4 << 30
 
 
 def data_folder(name: str) -> Path | None:
@@ -200,6 +217,21 @@ def _unique_names(names: list[str]) -> tuple[str, ...]:
     return tuple(name if names.index(name) == index else f"{name} {index}" for index, name in enumerate(names))
 
 
+def load_bccd() -> Listing:
+    """Blood cells in KERASVISION_DATA/bccd: 292 photographs with boxes of red and white cells and platelets (VOC)."""
+    return load_voc(_require_folder("bccd"))
+
+
+def load_nuclei() -> Listing:
+    """Cell nuclei in KERASVISION_DATA/nuclei: 460 microscopy images with a mask for each nucleus (COCO)."""
+    return load_coco(_require_folder("nuclei"))
+
+
+def load_camvid() -> Listing:
+    """Road scenes in KERASVISION_DATA/camvid, eleven classes and void (Brostow et al., 2009)."""
+    return load_mask_folders(_require_folder("camvid"), CAMVID_LABELS, values=((len(CAMVID_LABELS), VOID),))
+
+
 def load_elpv() -> Listing:
     """Electroluminescence photographs of solar cells, functional or defective (Deitsch et al., 2019, arXiv:1807.02894).
 
@@ -231,45 +263,3 @@ def load_elpv() -> Listing:
         labels,
         divide=False,
     )
-
-
-def load_tfds(name: str, limit: int | None = None) -> Listing:
-    """A classification set of tensorflow-datasets, decoded into memory.
-
-    Args:
-        name: the set's name there, e.g. "beans" or "mnist:3.*.*".
-        limit: at most so many images of each split.
-
-    Raises:
-        ImportError: tensorflow-datasets is missing.
-        DataError: the set cannot be loaded, has no image and label, or is too large for memory.
-    """
-    if importlib.util.find_spec("tensorflow_datasets") is None:
-        raise ImportError(f'tfds:{name} needs tensorflow-datasets: pip install "kerasvision[datasets]".')
-    import tensorflow_datasets as tfds
-
-    try:
-        sets, info = tfds.load(name, with_info=True, shuffle_files=False)
-    # An unknown name, a failed download and a checksum error each have a class of their own in there.
-    except Exception as error:
-        # For an unknown name the first line says so; a list of every set there is follows.
-        raise DataError(f"tensorflow-datasets cannot load {name!r}: {str(error).partition(chr(10))[0]}") from error
-    features = dict(info.features or {})
-    labels = tuple(getattr(features.get("label"), "names", None) or ())
-    if "image" not in features or not labels:
-        raise DataError(f"tfds:{name} has the features {sorted(features)}; expected image and a class label.")
-    splits: dict[str, list[Item]] = {}
-    size = 0
-    for split, dataset in sets.items():
-        if split not in ("train", "validation", "test"):
-            continue
-        count = info.splits[split].num_examples
-        dataset = dataset if limit is None else dataset.take(limit)
-        total = count if limit is None else min(count, limit)
-        items = splits.setdefault(split, [])
-        for index, example in enumerate(track(dataset.as_numpy_iterator(), f"Reading {name} {split}", total=total)):
-            size += example["image"].nbytes
-            if size > TFDS_BYTES:
-                raise DataError(f"tfds:{name} needs more than {TFDS_BYTES >> 30} GiB in memory: give a limit.")
-            items.append(Item(example["image"], (labels[example["label"]],), f"{split}/{index}"))
-    return Listing(splits, labels)

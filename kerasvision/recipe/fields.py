@@ -24,6 +24,12 @@ class DataRecipe:
         validation_fraction: share of the training images taken out where the source has no validation split.
         test_fraction: the same for a test split.
         split_seed: of that split; it stays as it is when the run's seed changes.
+        split: how images are taken out: "stratified" (the same share of each class), "random", or "group" (asks for
+            groups). No rule divides a group.
+        group_pattern: regular expression that finds an image's group in its path, such as "patient_(\\d+)"; without
+            one, a CSV file's column "group", and the videos that frames come from.
+        split_file: a saved split, such as another run's split.json, in place of these.
+        frame_step: of videos: every so many frames one is taken.
         on_bad_files: "stop" lists the files that cannot be read, "skip" goes on without them.
         multi_label: an image may carry any number of labels.
         limit: at most so many images of each split.
@@ -36,6 +42,10 @@ class DataRecipe:
     validation_fraction: Fraction = 0.1
     test_fraction: Fraction = 0.0
     split_seed: Annotated[int, Field(ge=0)] = 0
+    split: Literal["stratified", "random", "group"] = "stratified"
+    group_pattern: str | None = None
+    split_file: str | None = None
+    frame_step: Count = 1
     on_bad_files: Literal["stop", "skip"] = "stop"
     multi_label: bool = False
     limit: Count | None = None

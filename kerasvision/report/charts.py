@@ -132,22 +132,21 @@ def bar(share: float, kind: str = "neutral") -> Markup:
     )
 
 
-def heat_image(matrix: np.ndarray, title: str) -> Markup:
-    """A confusion matrix too large for numbers, as an image whose opacity is the share of the row.
+def heat_image(shares: np.ndarray, title: str) -> Markup:
+    """A table too large for numbers, as an image whose opacity is the value.
 
     Args:
-        matrix: counts [K, K], rows true, columns predicted.
+        shares: [H, W] in 0..1, such as the `row_shares` of a confusion matrix.
         title: alternative text.
 
     Returns:
         An <img> element with a data URI.
     """
-    shares = row_shares(matrix)
     pixels = np.zeros((*shares.shape, 4), np.uint8)
     pixels[..., :3] = HEAT_RGB
-    # The square root lifts rare confusions above what an eye can see.
+    # The square root lifts rare values above what an eye can see.
     pixels[..., 3] = np.rint(255 * np.sqrt(shares))
-    factor = max(1, round(600 / len(matrix)))
+    factor = max(1, round(600 / max(len(shares), 1)))
     pixels = pixels.repeat(factor, axis=0).repeat(factor, axis=1)
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "PNG", optimize=True)

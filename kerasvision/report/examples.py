@@ -88,14 +88,19 @@ def _worst(truths: Sequence[tuple[int, ...]], scores: np.ndarray, multi_label: b
 
 
 def thumbnail(image: ImageSource) -> str:
-    """The image, at most 192 pixels a side, as a data URI: PNG while it is tiny, else JPEG."""
+    """The image, at most 192 pixels a side, as a data URI."""
     pixels = read_image(image)
     small = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
     small.thumbnail((THUMBNAIL, THUMBNAIL))
+    return data_uri(small)
+
+
+def data_uri(picture: Image.Image) -> str:
+    """A picture as a data URI: PNG while it is tiny, else JPEG."""
     buffer = io.BytesIO()
-    tiny = max(small.size) <= 64
+    tiny = max(picture.size) <= 64
     if tiny:
-        small.save(buffer, "PNG")
+        picture.save(buffer, "PNG")
     else:
-        small.convert("RGB").save(buffer, "JPEG", quality=85)
+        picture.convert("RGB").save(buffer, "JPEG", quality=85)
     return f"data:image/{'png' if tiny else 'jpeg'};base64,{base64.b64encode(buffer.getvalue()).decode()}"

@@ -61,6 +61,17 @@ def read_metrics(run_dir: Path) -> dict[str, Any]:
         raise ArtifactError(f"{path} is damaged: {error}. Train again, or restore the file.") from error
 
 
+def environment() -> jinja2.Environment:
+    """Where the templates of the pages come from; what they print is escaped."""
+    return jinja2.Environment(
+        loader=jinja2.PackageLoader("kerasvision.report"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+
+
 def render(metrics: Mapping[str, Any], recipe: str, examples: Sequence[ReportExample], name: str, date: str) -> str:
     """The page as HTML.
 
@@ -71,46 +82,43 @@ def render(metrics: Mapping[str, Any], recipe: str, examples: Sequence[ReportExa
         name: the run's name.
         date: when the run ended.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("kerasvision.report"),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
     labels = [str(label) for label in metrics["labels"]]
     classification = metrics.get("classification") or {}
     matrix = classification.get("confusion_matrix")
     training = metrics.get("training") or {}
     figures = metrics.get("metrics") or {}
-    return environment.get_template("report.html.j2").render(
-        name=name,
-        date=date,
-        version=metrics.get("kerasvision", kerasvision.__version__),
-        model=metrics["model"],
-        task=metrics["task"],
-        environment=metrics.get("environment") or {},
-        parameters=metrics.get("parameters"),
-        labels=labels,
-        split=figures.get("split", "test"),
-        cards=tables.cards(metrics),
-        figures=tables.figure_rows(figures),
-        warnings=tables.warnings(metrics),
-        exports=tables.export_rows(metrics.get("exports") or []),
-        details=tables.export_details(metrics.get("exports") or []),
-        training=training,
-        curves=_curves(training.get("history") or {}),
-        head_curves=_curves(training.get("head_history") or {}),
-        qat_curves=_curves(training.get("qat_history") or {}),
-        confusion=tables.confusion(np.array(matrix), labels) if matrix else None,
-        classes=tables.class_rows(np.array(matrix), labels) if matrix else None,
-        samples=[_picture(example, labels) for example in examples if not example.mistake],
-        mistakes=[_picture(example, labels) for example in examples if example.mistake],
-        data=metrics.get("data") or {},
-        skipped=tables.skipped(metrics.get("data") or {}),
-        recipe=recipe,
-        bar=charts.bar,
-        percent=tables.percent,
+    return (
+        environment()
+        .get_template("report.html.j2")
+        .render(
+            name=name,
+            date=date,
+            version=metrics.get("kerasvision", kerasvision.__version__),
+            model=metrics["model"],
+            task=metrics["task"],
+            environment=metrics.get("environment") or {},
+            parameters=metrics.get("parameters"),
+            labels=labels,
+            split=figures.get("split", "test"),
+            cards=tables.cards(metrics),
+            figures=tables.figure_rows(figures),
+            warnings=tables.warnings(metrics),
+            exports=tables.export_rows(metrics.get("exports") or []),
+            details=tables.export_details(metrics.get("exports") or []),
+            training=training,
+            curves=_curves(training.get("history") or {}),
+            head_curves=_curves(training.get("head_history") or {}),
+            qat_curves=_curves(training.get("qat_history") or {}),
+            confusion=tables.confusion(np.array(matrix), labels) if matrix else None,
+            classes=tables.class_rows(np.array(matrix), labels) if matrix else None,
+            samples=[_picture(example, labels) for example in examples if not example.mistake],
+            mistakes=[_picture(example, labels) for example in examples if example.mistake],
+            data=metrics.get("data") or {},
+            skipped=tables.skipped(metrics.get("data") or {}),
+            recipe=recipe,
+            bar=charts.bar,
+            percent=tables.percent,
+        )
     )
 
 

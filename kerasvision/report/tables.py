@@ -190,7 +190,7 @@ def confusion(matrix: np.ndarray, labels: Sequence[str]) -> dict[str, Any]:
         ]
         if small
         else [],
-        "image": None if small else charts.heat_image(matrix, f"Confusion matrix of {len(labels)} classes"),
+        "image": None if small else charts.heat_image(shares, f"Confusion matrix of {len(labels)} classes"),
         "pairs": [
             (labels[true], labels[guess], int(wrong[true, guess]), float(shares[true, guess]))
             for true, guess in pairs

@@ -26,6 +26,7 @@ class RunFolder:
         self.exports = self.path / "exports"
         self.report = self.path / "report.html"
         self.card = self.path / "model_card.md"
+        self.split = self.path / "split.json"
         self.logs = self.path / "logs"
         self.checkpoint = self.path / "checkpoint"
         self._phases = self.checkpoint / "phases.json"
@@ -101,5 +102,5 @@ class RunFolder:
             return
         for folder in (self.exports, self.logs, self.checkpoint):
             shutil.rmtree(folder, ignore_errors=True)
-        for file in (self.metrics, self.model, self.quantized, self.report, self.card, self.recipe):
+        for file in (self.metrics, self.model, self.quantized, self.report, self.card, self.split, self.recipe):
             file.unlink(missing_ok=True)

@@ -20,7 +20,7 @@ from kerasvision.export.exporter import FORMATS, export
 from kerasvision.files import write_text
 from kerasvision.recipe import Recipe, from_dict, to_dict
 from kerasvision.report import make_examples, write_card, write_report
-from kerasvision.run_data import load_recipe_data
+from kerasvision.run_data import load_run_data
 from kerasvision.training.evaluation import predict_all
 from kerasvision.training.fit import batches, check_data, train_model
 from kerasvision.training.folder import RunFolder
@@ -38,7 +38,8 @@ def train(
 
     Args:
         recipe: what to do.
-        out: run folder: recipe.yaml, model.keras, quantized.weights.h5, exports/, logs/, metrics.json, report.html.
+        out: run folder: recipe.yaml, model.keras, quantized.weights.h5, exports/, split.json, logs/,
+            metrics.json, report.html.
         resume: continue an unfinished run of the same recipe; False makes any earlier run in the folder an error.
         overwrite: delete an earlier run in the folder first.
         progress: show progress on stderr.
@@ -58,7 +59,7 @@ def train(
     if folder.finished:
         print(f"{folder.path} is finished already; overwrite it to run it again.", file=sys.stderr)
         return folder.read_metrics()
-    data = load_recipe_data(recipe.data)
+    data = load_run_data(recipe.data, folder.split)
     check_data(recipe, data)
     trained = train_model(recipe, data, folder, progress)
     model = keras.saving.load_model(folder.model)

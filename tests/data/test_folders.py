@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from kerasvision.data import load_data
-from kerasvision.data.folders import load_csv, load_folder
+from kerasvision.data.folders import load_folder
+from kerasvision.data.tables import load_csv
 from kerasvision.errors import DataError
 
 
@@ -228,6 +229,57 @@ def test_broken_csv_files(table):
         load_data(table(""))
     with pytest.raises(DataError, match="column names but no lines"):
         load_data(table("path,label\n"))
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32"])
+def test_csv_with_a_byte_order_mark(table, encoding):
+    data = load_data(table("path,label\nx/000.png,Zürich\nx/001.png,Łódź\n", encoding=encoding), validation_fraction=0)
+    assert data.labels == ("Zürich", "Łódź")
+
+
+@pytest.mark.parametrize(("encoding", "line"), [("cp1252", 3), ("utf-16-le", 3)])
+def test_csv_in_another_encoding_names_the_line(table, encoding, line):
+    path = table("path,label\nx/000.png,a\nx/001.png,Zürich\n", encoding=encoding)
+    with pytest.raises(DataError, match=rf"labels\.csv:{line}: .*Save .* as UTF-8"):
+        load_data(path)
+    path.write_text("path,label\n", encoding="utf-16-le")
+    with pytest.raises(DataError, match=r"labels\.csv:1: a zero byte"):
+        load_data(path)
+
+
+def test_csv_quotes_and_line_breaks(table):
+    """A row is named by the line it begins in."""
+    path = table('path,label\n"x/000.png","a ""big"" one\nof two lines"\nx/001.png,b\n\nx/001.png,b\n')
+    with pytest.raises(DataError, match=r"labels\.csv:6: x/001\.png was listed before, in line 4"):
+        load_data(path)
+    path.write_text(path.read_text()[:-12])
+    assert load_data(path, validation_fraction=0).labels == ('a "big" one\nof two lines', "b")
+
+
+def test_csv_with_a_column_for_each_class(table):
+    path = table("path,dog,cat,split\nx/000.png,1,1,train\nx/001.png,0,0,train\nx/002.png,0,1.0,test\n")
+    data = load_data(path, validation_fraction=0)
+    assert data.multi_label and data.labels == ("dog", "cat")
+    np.testing.assert_array_equal(data.targets("train")["labels"], [[1, 1], [0, 0]])
+    np.testing.assert_array_equal(data.targets("test")["labels"], [[0, 1]])
+    path.write_text("path,dog,cat\nx/000.png,1,1\nx/001.png,2,0\nx/002.png,1\n")
+    with pytest.raises(
+        DataError, match=r"labels\.csv:3: '2' in the column of a class(.|\n)*labels\.csv:4: expected path"
+    ):
+        load_data(path)
+
+
+def test_csv_groups(table):
+    items = load_csv(table("path,label,group\nx/000.png,a,p1\nx/001.png,b,\n")).splits["train"]
+    assert [item.group for item in items] == ["p1", None]
+
+
+def test_csv_paths_that_leave_the_folder(table):
+    path = table(LINES + "../x/000.png,a\n" + "x/../../elsewhere.png,b\n" + "x/../x/000.png,a\n")
+    with pytest.raises(DataError) as error:
+        load_data(path)
+    for line, reason in {7: "leads out", 8: "leads out", 9: "listed before, in line 1"}.items():
+        assert f"{path}:{line}: " in str(error.value) and reason in str(error.value)
 
 
 @given(

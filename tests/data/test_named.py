@@ -1,8 +1,6 @@
 """Sets known by name, and the table that recognises sources."""
 
 import gzip
-import sys
-import types
 import zipfile
 from collections import Counter
 
@@ -161,72 +159,10 @@ def test_elpv_without_the_package(monkeypatch):
         load_data("tfds:beans")
 
 
-class FakeSet:
-    """As much of a tensorflow-datasets split as the loader touches."""
-
-    def __init__(self, count):
-        self.count = count
-
-    def take(self, count):
-        return FakeSet(min(count, self.count))
-
-    def as_numpy_iterator(self):
-        for index in range(self.count):
-            yield {"image": np.full((6 + index, 5, 3), index, np.uint8), "label": np.int64(index % 2)}
-
-
-class FakeFeatures:
-    """A FeaturesDict has keys and items, but no `get`."""
-
-    def __init__(self, **features):
-        self.features = features
-
-    def keys(self):
-        return self.features.keys()
-
-    def __getitem__(self, name):
-        return self.features[name]
-
-
-@pytest.fixture
-def fake_tfds(monkeypatch):
-    module = types.ModuleType("tensorflow_datasets")
-
-    def load(name, with_info, shuffle_files):
-        if name != "beans":
-            raise ValueError(f"Dataset {name} not found")
-        info = types.SimpleNamespace(
-            features=FakeFeatures(image=object(), label=types.SimpleNamespace(names=["sick", "well"])),
-            splits={split: types.SimpleNamespace(num_examples=20) for split in ("train", "test")},
-        )
-        return {"train": FakeSet(20), "test": FakeSet(20)}, info
-
-    module.load = load
-    monkeypatch.setitem(sys.modules, "tensorflow_datasets", module)
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: object())
-
-
-def test_tfds(fake_tfds):
-    data = load_data("tfds:beans")
-    assert counts(data) == {"train": 18, "test": 20, "validation": 2} and data.labels == ("sick", "well")
-    images, targets = next(iter(data.batches("test", image_size=(8, 8), batch_size=20)))
-    np.testing.assert_array_equal(images.numpy()[:, 0, 0, 0], range(20))
-    np.testing.assert_array_equal(targets["label"], np.arange(20) % 2)
-    assert counts(load_data("tfds:beans", limit=4, validation_fraction=0)) == {"train": 4, "test": 4}
-
-
-def test_tfds_that_cannot_be_loaded(fake_tfds, monkeypatch):
-    with pytest.raises(DataError, match="cannot load 'beams'.*not found"):
-        load_data("tfds:beams")
-    monkeypatch.setattr(named, "TFDS_BYTES", 1 << 10)
-    with pytest.raises(DataError, match="in memory: give a limit"):
-        load_data("tfds:beans")
-
-
 def test_unknown_source_says_what_was_looked_for(tmp_path):
     with pytest.raises(DataError, match=r'no file or folder at .*/digit, .* Did you mean "digits"\?'):
         load_data("digit")
-    with pytest.raises(DataError, match=r"Expected a folder of class folders, a \.csv file"):
+    with pytest.raises(DataError, match=r"Expected a folder \(class folders, COCO.*\.csv, \.json"):
         load_data(tmp_path / "nowhere")
     (tmp_path / "data.json").write_text("{}")
     with pytest.raises(DataError, match="is a file, but not a CSV"):

@@ -81,7 +81,7 @@ def test_second_process_goes_on_and_finishes(run):
     names = {path.name for path in folder.iterdir()}
     assert names == {
         "recipe.yaml", "model.keras", "quantized.weights.h5", "metrics.json", "exports", "report.html",
-            "model_card.md", "logs"
+            "model_card.md", "logs", "split.json"
     }  # fmt: skip
     assert {path.name for path in (folder / "exports").iterdir()} == {"model_float32.tflite", "model_int8.tflite"}
     assert load_recipe(folder / "recipe.yaml") == RECIPE
