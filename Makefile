@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test test-full check format models docs clean lock
+.PHONY: demo test test-full check format models transforms clean lock
 
 demo: $(VENV)/.installed
 	$(BIN)/kerasvision demo
@@ -28,6 +28,10 @@ format: $(VENV)/.installed-dev
 # README.md's table of models, from the registry and what benchmarks/backbones.py measured.
 models: $(VENV)/.installed
 	$(BIN)/python tools/models_table.py
+
+# docs/transforms.md and its pictures, from the table of transforms.
+transforms: $(VENV)/.installed
+	$(BIN)/python tools/transforms_page.py
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

@@ -34,14 +34,14 @@ SIDE = 28
 SHARES = (0.1, 0.2, 0.3, 0.4, 0.5)
 EPOCHS = 6
 BATCH = 64
-# Name -> the imputation, and how many training images it learns from; those of scikit-learn take time by their number.
-IMPUTERS = {
-    "mean": (ImageImputer("mean"), TRAIN),
-    "median": (ImageImputer("median"), TRAIN),
-    "nearest": (ImageImputer("nearest"), 1000),
-    "Bayesian": (ImageImputer("bayesian"), 400),
-    "inpainting, Telea": (ImageImputer("inpaint"), 0),
-    "inpainting, Navier-Stokes": (ImageImputer("inpaint", algorithm="navier_stokes"), 0),
+# Name -> the imputation, and from how many training images it learns: two take their time by that.
+IMPUTERS: dict[str, tuple[dict[str, Any], int]] = {
+    "mean": ({"method": "mean"}, TRAIN),
+    "median": ({"method": "median"}, TRAIN),
+    "nearest": ({"method": "nearest"}, 1000),
+    "Bayesian": ({"method": "bayesian"}, 400),
+    "inpainting, Telea": ({"method": "inpaint"}, 0),
+    "inpainting, Navier-Stokes": ({"method": "inpaint", "algorithm": "navier_stokes"}, 0),
 }
 # Net -> what it is trained on.
 NETS = {"plain": "whole", "black gaps": "gaps", "mask channel": "gaps", "partial": "gaps"}
@@ -56,15 +56,14 @@ def main() -> None:
     begin = time.perf_counter()
     images, label = load("train", TRAIN)
     nets = {name: train_net(name, images, label) for name in NETS}
-    for imputer, count in IMPUTERS.values():
-        imputer.fit(images[: max(count, 1)])
+    imputers = {name: ImageImputer(**how).fit(images[:count]) for name, (how, count) in IMPUTERS.items()}
     test, wanted = load("test", TEST)
     measured: dict[str, Any] = {"whole images": accuracy(nets["plain"], "plain", test, None, wanted)}
     for kind in ("pixels", "square"):
         measured[kind] = {}
         for share in SHARES:
             missing = draw_gaps(len(test), share, kind, np.random.default_rng([1, round(100 * share)]))
-            measured[kind][f"{share:.0%}"] = compare(nets, test, missing, wanted)
+            measured[kind][f"{share:.0%}"] = compare(nets, imputers, test, missing, wanted)
     result = {
         "images": {"train": TRAIN, "test": TEST, **{name: count for name, (_, count) in IMPUTERS.items() if count}},
         "epochs": EPOCHS,
@@ -143,10 +142,16 @@ def train_net(name: str, images: np.ndarray, label: np.ndarray) -> keras.Model:
     return net
 
 
-def compare(nets: dict[str, keras.Model], test: np.ndarray, missing: np.ndarray, wanted: np.ndarray) -> dict[str, Any]:
+def compare(
+    nets: dict[str, keras.Model],
+    imputers: dict[str, ImageImputer],
+    test: np.ndarray,
+    missing: np.ndarray,
+    wanted: np.ndarray,
+) -> dict[str, Any]:
     """Way -> accuracy."""
     found = {"black": accuracy(nets["plain"], "plain", test, missing, wanted)}
-    for name, (imputer, _) in IMPUTERS.items():
+    for name, imputer in imputers.items():
         found[name] = accuracy(nets["plain"], "plain", imputer.transform(test, missing), None, wanted)
     return found | {title: accuracy(nets[name], name, test, missing, wanted) for name, title in TRAINED.items()}
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from kerasvision.compress import prune as prune
     from kerasvision.compress import quantize as quantize
     from kerasvision.compress import sensitivity as sensitivity
+    from kerasvision.data import Data as Data
     from kerasvision.data import load_data as load_data
     from kerasvision.export import benchmark as benchmark
     from kerasvision.export import export as export
@@ -38,8 +39,11 @@ if TYPE_CHECKING:
     from kerasvision.training.run import train as train
     from kerasvision.training.stages import stages as stages
     from kerasvision.training.stages import unfreeze as unfreeze
+    from kerasvision.training.throughput import throughput as throughput
+    from kerasvision.tta import with_tta as with_tta
 
 _HOME = {
+    "Data": "kerasvision.data",
     "Preprocessing": "kerasvision.preprocessing",
     "Predictor": "kerasvision.runtime",
     "Recipe": "kerasvision.recipe",
@@ -63,7 +67,9 @@ _HOME = {
     "sensitivity": "kerasvision.compress",
     "stages": "kerasvision.training.stages",
     "train": "kerasvision.training.run",
+    "throughput": "kerasvision.training.throughput",
     "unfreeze": "kerasvision.training.stages",
+    "with_tta": "kerasvision.tta",
 }
 __all__ = ["__version__", *_HOME]
 

@@ -179,8 +179,9 @@ def _paint_boxes(
     tagged = len(boxes) <= _MOST_TAGS and (len(objects.labels) > 1 or objects.scores is not None)
     shown = np.flatnonzero(np.isfinite(boxes).all(axis=1))
     # Large ones first: the tags of the small ones stay on top.
-    shown = shown[np.argsort(-(boxes[shown, 2:] - boxes[shown, :2]).prod(axis=1), kind="stable")]
-    for index in shown:
+    order = np.argsort(-(boxes[shown, 2:] - boxes[shown, :2]).prod(axis=1), kind="stable")
+    indices: list[int] = shown[order].tolist()
+    for index in indices:
         box = np.clip(boxes[index], -4 * max(size), 5 * max(size))
         # The coordinates are edges between pixels; a pen paints the pixels themselves.
         left, top = np.minimum(box[:2], box[2:])
@@ -190,7 +191,7 @@ def _paint_boxes(
             _dashed(pen, corners, objects.colour_of(index), width)
         else:
             pen.rectangle(corners, outline=objects.colour_of(index), width=width)
-    for index in shown if tagged else ():
+    for index in indices if tagged else ():
         text = objects.name(objects.class_of(index))
         if objects.scores is not None:
             text += f" {100 * float(objects.scores[index]):.0f} %"

@@ -6,7 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from kerasvision.draw import SMALLEST_SIDE, draw, font, shorten
+from kerasvision.draw import SMALLEST_SIDE, draw, font
+from kerasvision.masks import PackedMasks
+from kerasvision.overlay import Objects, colour, legend_of, readable_on, shorten
 
 RANKED = [("cat", 0.9), ("dog", 0.07), ("bird", 0.03)]
 
@@ -74,3 +76,91 @@ def test_shortened_text_fits(text, room):
     assert of.getlength(short) <= room
     plain = " ".join(text.split())
     assert short == plain or short == "" or plain.startswith(short.removesuffix("…").rstrip())
+
+
+class TestObjects:
+    LABELS = ("cat", "dog")
+
+    def image(self, side=400):
+        return np.full((side, side, 3), 90, np.uint8)
+
+    def test_a_box_lies_on_its_own_pixels_and_nothing_else_changes(self):
+        drawn = np.asarray(draw(self.image(), boxes=np.array([[100, 120, 180, 200]]), labels=("cat",)))[:400]
+        rows, columns = np.nonzero((drawn != 90).any(axis=-1))
+        assert (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1) == (100, 120, 180, 200)
+        assert (drawn[130:190, 110:170] == 90).all()
+
+    def test_everything_scales_with_the_picture(self):
+        large = draw(self.image(1600), boxes=np.array([[400, 400, 800, 1200]]), labels=("cat",), side=400)
+        assert large.width == 400
+        changed = (np.asarray(large)[:400] != 90).any(axis=-1)
+        rows, columns = np.nonzero(changed)
+        assert (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1) == (100, 100, 200, 300)
+        small = np.asarray(draw(self.image(40), boxes=np.array([[10, 10, 20, 20]])))
+        rows, columns = np.nonzero((small != 90).any(axis=-1))
+        assert (columns.min(), columns.max() + 1) == (80, 160)  # Enlarged eight times.
+
+    def test_masks_colour_their_pixels_and_the_small_one_lies_on_top(self):
+        masks = np.zeros((2, 400, 400), np.uint8)
+        masks[0, 150:170, 150:170] = 1
+        masks[1, 100:300, 100:300] = 1
+        packed, plain = (
+            np.asarray(draw(self.image(), masks=m, classes=np.array([0, 1]), labels=self.LABELS))
+            for m in (PackedMasks.pack(masks), masks)
+        )
+        assert (packed == plain).all()
+        for (y, x), index in (((160, 160), 0), ((250, 250), 1)):
+            wanted = 0.55 * 90 + 0.45 * np.array(colour(index))
+            assert np.abs(packed[y, x] - wanted).max() <= 1
+        assert (packed[50, 50] == 90).all()
+
+    def test_class_maps_are_coloured_by_class_and_void_is_hatched(self):
+        classes = np.zeros((400, 400), np.uint8)
+        classes[:, 200:] = 1
+        classes[300:] = 255
+        drawn = np.asarray(draw(self.image(), segmentation=classes, labels=self.LABELS))
+        for x, index in ((100, 0), (300, 1)):
+            assert np.abs(drawn[100, x] - (0.55 * 90 + 0.45 * np.array(colour(index)))).max() <= 1
+        void = drawn[310:390, 10:390].reshape(-1, 3)
+        assert 0.4 < (void == 90).all(axis=1).mean() < 0.6
+
+    def test_keypoints_are_full_hollow_or_absent(self):
+        points = np.array([[[100, 100, 2], [200, 200, 1], [300, 300, 0]]], float)
+        drawn = np.asarray(draw(self.image(), keypoints=points, edges=[(0, 2)]))[:400]
+        assert (drawn[100, 100] == colour(0)).all()  # visible: filled
+        assert (drawn[200, 200] == 90).all() and (drawn[190:210, 190:210] != 90).any()  # hidden: a ring
+        assert (drawn[250:, 250:] == 90).all()  # absent, and so is the line to it
+
+    @pytest.mark.parametrize(
+        "boxes", [np.zeros((0, 4)), np.array([[np.nan, 0, 5, 5], [50, 50, 20, 20], [0, 0, 1e9, 1e9]])]
+    )
+    def test_odd_boxes_do_not_stop_the_drawing(self, boxes):
+        count = len(boxes)
+        drawn = draw(
+            self.image(), boxes=boxes, classes=np.ones(count, int), crowd=np.ones(count, bool), labels=self.LABELS
+        )
+        assert drawn.width == 400
+
+    def test_the_legend_counts_the_classes(self):
+        objects = Objects(self.LABELS, boxes=np.zeros((3, 4)), classes=np.array([1, 1, 0]))
+        assert legend_of(objects) == [("dog 2", colour(1)), ("cat 1", colour(0))]
+        assert legend_of(Objects(("cat",), boxes=np.zeros((3, 4)))) == [("cat 3", None)]
+        half = np.array([[0, 0], [1, 255]], np.uint8)
+        shares = [name for name, _ in legend_of(Objects(self.LABELS, segmentation=half))]
+        assert shares == ["cat 50 %", "dog 25 %", "void 25 %"]
+        assert legend_of(Objects()) == []
+
+    def test_a_legend_of_many_long_names_stays_small(self):
+        labels = [f"a class with a rather long name, number {index}" for index in range(60)]
+        drawn = draw(self.image(), boxes=np.tile([10, 10, 60, 60], (60, 1)), classes=np.arange(60), labels=labels)
+        assert 400 < drawn.height < 600
+
+    def test_parts_must_fit_each_other(self):
+        with pytest.raises(ValueError, match=r"as many of each part as there are objects.*'boxes': 2, 'classes': 3"):
+            draw(self.image(), boxes=np.zeros((2, 4)), classes=np.zeros(3, int))
+        with pytest.raises(ValueError, match=r"boxes as \[N, 4\]"):
+            draw(self.image(), boxes=np.zeros(4))
+
+    def test_colours_differ(self):
+        assert len({colour(index) for index in range(200)}) == 200
+        assert readable_on((255, 255, 0)) == (0, 0, 0) and readable_on((0, 0, 120)) == (255, 255, 255)

@@ -29,7 +29,14 @@ MODELS = {
     "resnet50": {"input_shape": (64, 64, 3)},
     "efficientnet_lite0": {"input_shape": (64, 64, 3)},
 }
-TASKS = {"single": {"label_smoothing": 0.1}, "multi": {"multi_label": True}, "focal": {"loss": "focal"}}
+COUNTS = [50, 20, 9, 3, 1]
+TASKS = {
+    "single": {"label_smoothing": 0.1},
+    "multi": {"multi_label": True},
+    "focal": {"loss": "focal"},
+    "class_balanced": {"loss": "class_balanced", "class_counts": COUNTS},
+    "ldam": {"loss": "ldam", "class_counts": COUNTS, "reweight": True},
+}
 
 CHILD = """
 import json, sys

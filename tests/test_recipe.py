@@ -44,6 +44,7 @@ FULL = Recipe(
         on_bad_files="skip",
         multi_label=True,
         limit=500,
+        sampling="repeat_factor",
         augment=("flip", {"name": "crop", "padding": 4}),
         cache=False,
     ),
@@ -99,7 +100,7 @@ FULL = Recipe(
     ),
     seed=12,
 )
-# These two exclude other fields above.
+# These exclude other fields above.
 CHANGED_ELSEWHERE = {"train.class_weights", "train.strategy"}
 
 
@@ -126,6 +127,7 @@ def test_full_recipe_really_changes_every_field():
         PLAIN,
         FULL,
         dataclasses.replace(PLAIN, train=TrainRecipe(class_weights="balanced", strategy="mirrored")),
+        dataclasses.replace(PLAIN, train=TrainRecipe(class_weights={"a b": 2.5, "c": 0.0})),
     ],
 )
 def test_nothing_is_lost_in_yaml(recipe, tmp_path):
@@ -287,6 +289,7 @@ def test_bad_override(change, part):
         (["train.stages=[{epochs: 1, unfreeze: none}]", "train.warmup_epochs=2"], r"train\.stages\.0\.epochs"),
         (["train.strategy=mirrored", "train.clip_norm=1"], "clip_norm"),
         (["data.multi_label=true", "train.class_weights=balanced"], "class_weights"),
+        (["data.multi_label=true", "data.sampling=over"], 'take "repeat_factor"'),
     ],
 )
 def test_fields_that_exclude_each_other(changes, part):

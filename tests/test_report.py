@@ -2,10 +2,10 @@
 
 import json
 import re
-from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+from html_page import NASTY, Page
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -13,36 +13,6 @@ from kerasvision.errors import ArtifactError
 from kerasvision.report import ReportExample, make_examples, write_card, write_report
 from kerasvision.report.charts import heat_image, line_chart, nice_ticks
 from kerasvision.report.tables import cards, class_rows, confusion, milliseconds, size, warnings
-
-NASTY = "<script>alert('x')</script> & \"co\""
-VOID = {"meta", "img", "br", "hr", "link", "input", "line", "rect", "circle", "polyline"}
-
-
-class Page(HTMLParser):
-    """Collects tags and text, and checks that every element is closed in order."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.tags, self.stack, self.text = [], [], []
-        self.feed(text)
-        assert not self.stack
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append((tag, dict(attrs)))
-        if tag not in VOID:
-            self.stack.append(tag)
-
-    def handle_startendtag(self, tag, attrs):
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag):
-        assert self.stack.pop() == tag
-
-    def handle_data(self, data):
-        self.text.append(data)
-
-    def named(self, tag):
-        return [attributes for name, attributes in self.tags if name == tag]
 
 
 def export_report(file: str, format: str, quantization: str, **changes) -> dict:

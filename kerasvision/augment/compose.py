@@ -125,7 +125,7 @@ def augment(dataset: tf.data.Dataset, transforms: Sequence[Augmentation], seed: 
         example = dict(zip(keys, values, strict=True))
         if "masks" in example:
             example["masks"] = PackedMasks.pack(example["masks"])
-        changed = apply(built, example, generator(salt, position))
+        changed = apply(built, example, generator(int(salt), int(position)))
         if "masks" in changed:
             changed["masks"] = changed["masks"].unpack()
         return [np.asarray(changed[key], spec[key].dtype.as_numpy_dtype) for key in keys]

@@ -292,5 +292,9 @@ class Shadow(Photometric):
 
     def _draw(self, rng: np.random.Generator) -> Callable[[np.ndarray], np.ndarray]:
         places = rng.random((self.count, self.corners, 2))
+        # Corners in the order of their angles, so that no side crosses another.
+        rays = places - places.mean(axis=1, keepdims=True)
+        order = np.argsort(np.arctan2(rays[..., 1], rays[..., 0]), axis=1)
+        places = np.take_along_axis(places, order[..., None], axis=1)
         darkness = rng.uniform(*self.darkness)
         return lambda image: shadow(image, places * (image.shape[1], image.shape[0]), darkness)

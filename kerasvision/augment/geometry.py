@@ -131,7 +131,8 @@ class Crop(Geometric):
         """Cut the window out."""
         if drawn == (0, 0):
             return example
-        return moves.window(example, *drawn, *example["image"].shape[:2], fill=self.fill)
+        height, width = example["image"].shape[:2]
+        return moves.window(example, *drawn, height, width, self.fill)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -421,7 +422,8 @@ class Scale(ByMatrix):
 
     def draw(self, example: Example, rng: np.random.Generator) -> np.ndarray:
         """An enlargement; factors are drawn on a logarithmic scale."""
-        x, y = np.exp(rng.uniform(*np.log(self.factor), 2))
+        low, high = np.log(self.factor)
+        x, y = np.exp(rng.uniform(low, high, 2))
         return moves.scaling(x, x if self.same else y, moves.center_of(example))
 
 
@@ -561,8 +563,8 @@ class Elastic(Geometric):
         step = max(sigma / 2, 1.0)
         shape = max(math.ceil(height / step), 2), max(math.ceil(width / step), 2)
         field = cv2.GaussianBlur(rng.standard_normal((*shape, 2), np.float32), (0, 0), max(sigma / step, 0.5))
-        field *= self.strength / max(float(field.std()), 1e-6)
-        return cv2.resize(field, (width, height), interpolation=cv2.INTER_CUBIC)
+        shifts = cv2.resize(field, (width, height), interpolation=cv2.INTER_CUBIC)
+        return shifts * np.float32(self.strength / max(float(field.std()), 1e-6))
 
     def move(self, example: Example, drawn: np.ndarray) -> Example:
         """Bend."""

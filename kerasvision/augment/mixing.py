@@ -22,7 +22,7 @@ from kerasvision.augment.moves import (
     warp,
     window,
 )
-from kerasvision.augment.occlusion import cover_keypoints, visible_shares
+from kerasvision.augment.occlusion import cover_keypoints, shares_left, visible_shares
 from kerasvision.errors import RecipeError
 from kerasvision.masks import PackedMasks
 
@@ -181,7 +181,7 @@ class CopyPaste(Mixer):
         matrix = translation(*shift) @ scaling(factor, factor)
         other = keep_visible(warp(other, matrix, example["image"].shape[:2]), self.min_visible)
         if "masks" in other:
-            other = select_objects(other, other["masks"].areas() > 0)
+            other = select_objects(other, other["masks"].extents()[:, 2] > 0)
         hidden = _covered_by(other)
         if not hidden.any():
             return example
@@ -235,14 +235,16 @@ def hide_objects(example: Example, hidden: np.ndarray, min_visible: float) -> Ex
     """Cuts objects back to what is not hidden, uint8 [H, W], and drops those of which too little is left."""
     if "boxes" not in example:
         return example
-    shares = visible_shares(example, hidden)
-    changed = (shares > 0) & (shares < 1)
     boxes = example["boxes"].copy()
     cut = cover_keypoints({**example, "boxes": boxes}, hidden)
     if "masks" in example:
         cut["masks"] = example["masks"].without(hidden)
+        shares = shares_left(example["masks"], cut["masks"])
+        changed = (shares > 0) & (shares < 1)
         extents = cut["masks"].extents()[changed]
     else:
+        shares = visible_shares(example, hidden)
+        changed = (shares > 0) & (shares < 1)
         extents = np.array([_extent(box, hidden) for box in boxes[changed]], np.float32).reshape(-1, 4)
     boxes[changed, :2] = np.maximum(boxes[changed, :2], extents[:, :2])
     boxes[changed, 2:] = np.minimum(boxes[changed, 2:], extents[:, 2:])

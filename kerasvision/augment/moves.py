@@ -89,6 +89,11 @@ def warp(
     def change(planes: np.ndarray, how: int, value: Fill, outside: int) -> np.ndarray:
         # A fill has at most four numbers; more channels are filled with 0 here.
         values = value if isinstance(value, tuple) else (value,) * min(planes.shape[-1] if planes.ndim > 2 else 1, 4)
+        if affine and how == cv2.INTER_LINEAR and planes.ndim == 3 and planes.shape[-1] == 3:
+            # OpenCV 5 moves four channels in half the time of three.
+            four = cv2.cvtColor(planes, cv2.COLOR_RGB2RGBA)
+            moved = cv2.warpAffine(four, pixels[:2], (width, height), None, how, outside, (*values, 0))
+            return cv2.cvtColor(moved, cv2.COLOR_RGBA2RGB)
         if affine:
             return cv2.warpAffine(planes, pixels[:2], (width, height), None, how, outside, values)
         return cv2.warpPerspective(planes, pixels, (width, height), None, how, outside, values)
@@ -125,6 +130,7 @@ def move_rest(
     if "keypoints" in example:
         keypoints = example["keypoints"]
         places = points(keypoints[..., :2].reshape(-1, 2).astype(np.float64)).reshape(*keypoints.shape[:2], 2)
+        places *= keypoints[..., 2:] > 0  # Absent ones stay at (0, 0, 0).
         moved["keypoints"] = np.concatenate([places, keypoints[..., 2:]], axis=-1).astype(np.float32)
     return moved
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from kerasvision.augment.base import Example, chance, require, require_probability, require_range
 from kerasvision.augment.moves import rotation, select_objects, translation
+from kerasvision.masks import PackedMasks
 
 Range = tuple[float, float]
 Cover = float | Literal["mean", "noise"]
@@ -220,17 +221,19 @@ def visible_shares(example: Example, hidden: np.ndarray) -> np.ndarray:
         float64 [N] in 0..1; 1 for an object without any pixel.
     """
     if "masks" in example:
-        whole = example["masks"].areas()
-        left = example["masks"].without(hidden).areas()
-    else:
-        low, high = np.floor(example["boxes"][:, :2]).astype(int), np.ceil(example["boxes"][:, 2:]).astype(int)
-        # sums[y, x]: hidden pixels above and left of a corner.
-        sums = cv2.integral(hidden).astype(np.int64)
-        covered = sums[high[:, 1], high[:, 0]] - sums[low[:, 1], high[:, 0]]
-        covered += sums[low[:, 1], low[:, 0]] - sums[high[:, 1], low[:, 0]]
-        whole = np.prod(high - low, axis=-1)
-        left = whole - covered
-    return np.where(whole > 0, left / np.maximum(whole, 1), 1.0)
+        return shares_left(example["masks"], example["masks"].without(hidden))
+    low, high = np.floor(example["boxes"][:, :2]).astype(int), np.ceil(example["boxes"][:, 2:]).astype(int)
+    # sums[y, x]: hidden pixels above and left of a corner.
+    sums = cv2.integral(hidden)
+    covered = sums[high[:, 1], high[:, 0]] - sums[low[:, 1], high[:, 0]]
+    covered += sums[low[:, 1], low[:, 0]] - sums[high[:, 1], low[:, 0]]
+    return 1 - covered / np.maximum(np.prod(high - low, axis=-1), 1)
+
+
+def shares_left(whole: PackedMasks, seen: PackedMasks) -> np.ndarray:
+    """Shares of masks that other masks have kept, float64 [N]; 1 where there was no pixel."""
+    areas = whole.areas()
+    return np.where(areas > 0, seen.areas() / np.maximum(areas, 1), 1.0)
 
 
 def cover_keypoints(example: Example, hidden: np.ndarray) -> Example:

@@ -4,12 +4,26 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from kerasvision.augment import color, corruptions, degrade, geometry, mixing, mosaic, occlusion, tone
+from kerasvision.augment import (
+    autoaugment,
+    color,
+    corruptions,
+    degrade,
+    geometry,
+    illumination,
+    mixing,
+    mosaic,
+    occlusion,
+    policies,
+    tone,
+)
 from kerasvision.augment.base import Augmentation, Mixing, Transform
 from kerasvision.errors import RecipeError, UnknownNameError, closest
 
 TRANSFORMS: dict[str, type] = {
     "affine": geometry.Affine,
+    "aug_mix": policies.AugMix,
+    "auto_augment": autoaugment.AutoAugment,
     "autocontrast": tone.AutoContrast,
     "brightness": color.Brightness,
     "channel_dropout": color.ChannelDropout,
@@ -34,6 +48,7 @@ TRANSFORMS: dict[str, type] = {
     "gaussian_blur": degrade.GaussianBlur,
     "gaussian_noise": degrade.GaussianNoise,
     "grey": color.Grey,
+    "grey_world": illumination.GreyWorld,
     "grid_mask": occlusion.GridMask,
     "hide_and_seek": occlusion.HideAndSeek,
     "hue": color.Hue,
@@ -41,13 +56,16 @@ TRANSFORMS: dict[str, type] = {
     "invert": tone.Invert,
     "jpeg_quality": degrade.JPEGQuality,
     "letterbox": geometry.Letterbox,
+    "local_contrast": illumination.LocalContrast,
     "mixup": mixing.MixUp,
     "mosaic": mosaic.Mosaic,
     "motion_blur": degrade.MotionBlur,
     "pad": geometry.Pad,
     "perspective": geometry.Perspective,
     "posterize": tone.Posterize,
+    "rand_augment": policies.RandAugment,
     "resized_crop": geometry.ResizedCrop,
+    "retinex": illumination.Retinex,
     "rot90": geometry.Rot90,
     "rotate": geometry.Rotate,
     "saturation": color.Saturation,
@@ -59,7 +77,9 @@ TRANSFORMS: dict[str, type] = {
     "solarize": tone.Solarize,
     "speckle_noise": degrade.SpeckleNoise,
     "ssd_crop": geometry.SSDCrop,
+    "standardize": illumination.Standardize,
     "translate": geometry.Translate,
+    "trivial_augment": policies.TrivialAugment,
 }
 
 

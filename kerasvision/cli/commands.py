@@ -1,5 +1,6 @@
 """The verbs. Each one calls a public function and says how its result looks."""
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -193,14 +194,26 @@ def export(artifact: str, format_: str, quantization: str, **options: Any) -> Re
     return Result(report, show)
 
 
-@main.command(cls=Verb)
-@click.argument("artifacts", nargs=-1, required=True, metavar="ARTIFACT...")
+@main.command(cls=Verb, short_help="Measure files, or a recipe's input pipeline.")
+@click.argument("artifacts", nargs=-1, metavar="[ARTIFACT]...")
 @click.option("--threads", type=click.IntRange(min=1), default=2, show_default=True)
 @click.option(
     "--runs", type=click.IntRange(min=1), default=50, show_default=True, help="Measured after five to warm up."
 )
-def benchmark(artifacts: tuple[str, ...], threads: int, runs: int) -> Result:
-    """Measure how long one image takes, and how large each ARTIFACT is."""
+@click.option("--recipe", type=click.Path(exists=True, dir_okay=False), help="Measure its pipeline instead.")
+@click.option("--data", help="In place of the recipe's data. " + DATA_HELP)
+@click.option("--seconds", type=click.FloatRange(min=0.1), default=5.0, show_default=True, help="With --recipe.")
+def benchmark(
+    artifacts: tuple[str, ...], threads: int, runs: int, recipe: str | None, data: str | None, seconds: float
+) -> Result:
+    """Measure how long one image takes, and how large each ARTIFACT is.
+
+    With --recipe instead: whether the input pipeline keeps up with the training step, in images a second.
+    """
+    if bool(artifacts) == bool(recipe) or (data and not recipe):
+        raise click.UsageError("Expected files to measure, or --recipe FILE and, if wanted, --data PATH.")
+    if recipe:
+        return _throughput(recipe, data, seconds)
     from kerasvision.export import benchmark as measure
     from kerasvision.runtime import model_path
 
@@ -213,3 +226,18 @@ def benchmark(artifacts: tuple[str, ...], threads: int, runs: int) -> Result:
         show_benchmarks(console, rows)
 
     return Result({"rows": rows}, show)
+
+
+def _throughput(file: str, data: str | None, seconds: float) -> Result:
+    from kerasvision.recipe import load_recipe, override
+    from kerasvision.training.throughput import throughput
+
+    recipe = override(load_recipe(file), [] if data is None else [f"data.source={json.dumps(data)}"])
+    figures = throughput(recipe, seconds=seconds)
+
+    def show(console: "Console") -> None:
+        from kerasvision.cli.tables import show_throughput
+
+        show_throughput(console, figures)
+
+    return Result(figures, show)

@@ -151,3 +151,14 @@ def show_benchmarks(console: Console, rows: Sequence[Mapping[str, Any]]) -> None
     ]
     columns = ("artifact", "size", "median", "p90", "runs", "threads")
     table(console, columns, cells, numbers=columns[1:])
+
+
+def show_throughput(console: Console, figures: Mapping[str, Any]) -> None:
+    """`kerasvision benchmark --recipe`."""
+    parts = {"reading": "reading", "pipeline": "reading and augmentation", "training": "training step"}
+    cells = [(text, f"{figures[key]:,.0f}") for key, text in parts.items()]
+    table(console, ("part", "images a second"), cells, numbers=("images a second",))
+    if figures["starves"]:
+        console.print(f"[bold red]The training step waits for images.[/bold red] {escape(figures['advice'])}")
+    else:
+        console.print(f"The pipeline makes images {figures['ratio']:.1f} times as fast as the training takes them.")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 
-from kerasvision.data.paths import SPLIT_ORDER, inside, split_of, subfolders
+from kerasvision.data.paths import SPLIT_ORDER, inside, present, split_of, subfolders
 from kerasvision.data.storage import as_path
 from kerasvision.errors import DataError
 
@@ -25,7 +25,7 @@ def find_indices(folder: Path) -> list[Path]:
         The .json files that begin like an index; [] where the folder is no COCO set.
     """
     places = [folder, *(place for place in subfolders(folder) if place.name == "annotations" or split_of(place.name))]
-    return [file for place in places for file in sorted(place.iterdir()) if _is_index(file)]
+    return [file for place in places for file in sorted(filter(_is_index, place.iterdir()))]
 
 
 def _is_index(file: Path) -> bool:
@@ -95,7 +95,7 @@ def image_folder(file: Path, names: Sequence[str]) -> tuple[Path, Path]:
     best, most = root, 0
     for option in dict.fromkeys(options):
         paths = [inside(option, name, root) for name in looked_at]
-        hits = sum(1 for path in paths if path and _is_file(path))
+        hits = sum(1 for path in paths if path and present(as_path(path)))
         if hits > most:
             best, most = option, hits
         if most == len(looked_at):
@@ -105,13 +105,6 @@ def image_folder(file: Path, names: Sequence[str]) -> tuple[Path, Path]:
 
 def _split_names(split: str) -> tuple[str, ...]:
     return {"train": ("train",), "validation": ("val", "valid", "validation"), "test": ("test",)}.get(split, ())
-
-
-def _is_file(path: str) -> bool:
-    try:
-        return as_path(path).is_file()
-    except (OSError, ValueError):  # names too long, or with a zero byte
-        return False
 
 
 class _Parts(msgspec.Struct):

@@ -188,7 +188,7 @@ class Data:
             raise DataError(f"The {split} split of {self.source or 'the data'} is empty.")
         return [examples[index] for index in spread(len(examples), limit)]
 
-    def _targets(self, examples: list[Example]) -> dict[str, np.ndarray]:
+    def _targets(self, examples: Sequence[Example]) -> dict[str, np.ndarray]:
         if self.multi_label:
             targets = np.zeros((len(examples), len(self.labels)), np.float32)
             for row, example in zip(targets, examples, strict=True):

@@ -104,7 +104,7 @@ def near_pairs(
 
     Hashes with at most four different bits agree in at least one of five bands, so only images that share a band
     are compared: neighbours at a growing step in the order of that band, all of them at once. Every pair is found,
-    except that an image is left alone once it has 32 look-alikes, and in a band that more than 4,096 images share
+    except that an image with 32 look-alikes looks for no more, and in a band that more than 4,096 images share
     only that many neighbours are seen.
 
     Args:
@@ -133,14 +133,13 @@ def near_pairs(
         for step in range(1, _WINDOW + 1):
             active = active[active + step < len(order)]
             active = active[keys[active] == keys[active + step]]
+            if step > 1:  # Next neighbours always count: they keep a crowd of look-alikes in one piece.
+                active = active[neighbours[order[active]] < _ENOUGH]
             if not len(active):
                 break
             first, second = order[active], order[active + step]
             close = np.bitwise_count(hashes[first] ^ hashes[second]) <= distance
             first, second = first[close], second[close]
-            if step > 1:  # Next neighbours always count: they keep a crowd of look-alikes in one piece.
-                lonely = np.minimum(neighbours[first], neighbours[second]) < _ENOUGH
-                first, second = first[lonely], second[lonely]
             alike = correlation(thumbnails, first, second) >= similarity
             first, second = first[alike], second[alike]
             found.append(np.minimum(first, second) * len(hashes) + np.maximum(first, second))
@@ -197,11 +196,16 @@ def connected(pairs: np.ndarray, count: int) -> list[tuple[int, ...]]:
     Returns:
         Groups of two or more, each rising, in the order of their first index.
     """
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
-    links = coo_array((np.ones(len(pairs), bool), (pairs[:, 0], pairs[:, 1])), shape=(count, count))
-    return exact_groups(connected_components(links, directed=False)[1]) if count else []
+    first, second = pairs.T
+    names = np.arange(count)
+    # Each group takes the name of its smallest index: names pass along the pairs, then along themselves.
+    while (names[first] != names[second]).any():
+        low = np.minimum(names[first], names[second])
+        np.minimum.at(names, names[first], low)
+        np.minimum.at(names, names[second], low)
+        while (names[names] != names).any():
+            names = names[names]
+    return exact_groups(names)
 
 
 def leaks(duplicates: Duplicates, splits: Sequence[str]) -> dict[tuple[str, str], np.ndarray]:
@@ -219,7 +223,7 @@ def leaks(duplicates: Duplicates, splits: Sequence[str]) -> dict[tuple[str, str]
     names, ranks = list(order), np.array([order[name] for name in splits], np.int64)
     exact = []
     for group in duplicates.exact:
-        first = {}
+        first: dict[int, int] = {}
         for index in group:
             first.setdefault(int(ranks[index]), index)
         exact += [(first[rank], index) for index in group for rank in first if rank < ranks[index]]

@@ -1,7 +1,7 @@
 """What is wrong with a set, in sentences: each finding with its images and a remedy, worst first."""
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -160,7 +160,7 @@ def about_classes(counts: ClassCounts, labels: Sequence[str], unit: str) -> list
     filled = [row for row in range(len(counts.splits)) if counts.images[row].sum()]
     for row in filled:
         split = counts.splits[row]
-        missing = [str(labels[index]) for index in np.flatnonzero(counts.objects[row] == 0)]
+        missing = [str(labels[index]) for index in np.flatnonzero(counts.objects[row] == 0).tolist()]
         if missing:
             level: Level = "error" if split == "train" else "warning"
             remedy = (
@@ -170,9 +170,9 @@ def about_classes(counts: ClassCounts, labels: Sequence[str], unit: str) -> list
             )
             text = f"{len(missing)} of {_count(len(labels), 'class', 'classes')} missing in the {split} split"
             found.append(finding(level, text, remedy, missing))
-    row = next((row for row in filled if counts.splits[row] == "train"), filled[0] if filled else None)
-    if row is None:
+    if not filled:
         return found
+    row = next((row for row in filled if counts.splits[row] == "train"), filled[0])
     rare = np.flatnonzero((counts.images[row] > 0) & (counts.images[row] < FEW_IMAGES))
     if len(rare) and counts.splits[row] == "train":
         found.append(
@@ -180,7 +180,7 @@ def about_classes(counts: ClassCounts, labels: Sequence[str], unit: str) -> list
                 "warning",
                 f"{_count(len(rare), 'class has', 'classes have')} fewer than {FEW_IMAGES} images in the train split",
                 "Collect more, join classes, or start from trained weights.",
-                (f"{labels[index]}: {counts.images[row, index]}" for index in rare),
+                (f"{labels[index]}: {counts.images[row, index]}" for index in rare.tolist()),
             )
         )
     ratio = imbalance_ratio(counts.objects[row])
@@ -223,11 +223,13 @@ def about_boxes(table: BoxTable, problems: dict[str, np.ndarray], names: Sequenc
             )
             made = finding(level, text.format(_count(len(indices), "box is", "boxes are")), remedy, boxes)
             found.append(made)
-    empty = int((table.per_image == 0).sum())
-    if empty:
-        share = f"{_count(empty, 'image')} ({100 * empty / len(table.per_image):.1f} %) without any object"
+    without = np.flatnonzero(table.per_image == 0).tolist()
+    if without:
+        share = (
+            f"{_count(len(without), 'image')} ({100 * len(without) / len(table.per_image):.1f} %) without any object"
+        )
         remedy = "Right, if there is nothing to find in them; else they teach the net to overlook objects."
-        found.append(finding("note", share, remedy, (names[index] for index in np.flatnonzero(table.per_image == 0))))
+        found.append(finding("note", share, remedy, (names[index] for index in without)))
     return found
 
 
@@ -313,7 +315,7 @@ def about_duplicates(
     return found
 
 
-def about_groups(splits: dict[str, Sequence[dict[str, Any]]]) -> list[Finding]:
+def about_groups(splits: Mapping[str, Sequence[dict[str, Any]]]) -> list[Finding]:
     """Groups (of frames, patients, modules ...) that lie in several splits."""
     where: dict[Any, list[str]] = {}
     for split, examples in splits.items():
@@ -332,8 +334,8 @@ def _targets(example: dict[str, Any]) -> tuple[int, ...]:
 
 def _add(found: list[Finding], chosen: np.ndarray, names: Sequence[str], level: Level, text: str, remedy: str) -> None:
     """Adds a finding about the chosen images, if there are any."""
-    indices = np.flatnonzero(chosen)
-    if len(indices):
+    indices = np.flatnonzero(chosen).tolist()
+    if indices:
         said = text.format(_count(len(indices), "image is", "images are"))
         found.append(finding(level, said, remedy, (names[index] for index in indices)))
 

@@ -29,7 +29,8 @@ class Imputer:
     Args:
         method: "mean" or "median" of the column; "nearest": mean of the nearest training rows, by the columns that both
             rows have (Troyanskaya et al., 2001), so columns should be of like units; "bayesian": Bayesian ridge
-            regression on other columns, in rounds (MICE; van Buuren & Groothuis-Oudshoorn, 2011).
+            regression on other columns, in rounds, kept within the lowest and highest training value (MICE; van Buuren
+            & Groothuis-Oudshoorn, 2011).
         neighbors: of "nearest".
         predictors: of "bayesian": columns that a column is predicted from, drawn by their correlation with it.
         rounds: of "bayesian".

@@ -48,6 +48,18 @@ class Objects:
             **({} if self.difficult is None else {"difficult": np.asarray(self.difficult, bool)}),
         }
 
+    def part(self, part: slice, file: str) -> "Objects":
+        """Some of the objects, those of one image, as `file` lists them; masks and keypoints are not looked at."""
+        return Objects(
+            self.boxes[part],
+            self.classes[part],
+            self.crowd[part],
+            difficult=None if self.difficult is None else self.difficult[part],
+            relative=self.relative,
+            file=file,
+            places=None if self.places is None else self.places[part],
+        )
+
     def origin(self, index: int) -> str:
         """Where an object is listed, e.g. "labels/1.txt:3"."""
         return self.file if self.places is None else f"{self.file}:{self.places[index]}"
@@ -105,11 +117,8 @@ def box_problem(box: np.ndarray) -> str:
     return "" if width > 0 and height > 0 else f"the box is {width:g} wide and {height:g} high; expected more than 0"
 
 
-def first_bad_box(boxes: np.ndarray) -> int | None:
-    """Index of the first of boxes [N, 4] xyxy that has a `box_problem`, or None."""
-    if not len(boxes):
-        return None
+def sound_boxes(boxes: np.ndarray) -> np.ndarray:
+    """Which of boxes [N, 4] xyxy have no `box_problem`: bool [N]."""
     low, high = boxes[:, :2], boxes[:, 2:]
     # Comparisons with NaN are false.
-    sound = ((high > low) & (low > -_FAR) & (high < _FAR)).all(axis=1)
-    return None if sound.all() else int(np.argmin(sound))
+    return ((high > low) & (low > -_FAR) & (high < _FAR)).all(axis=1)

@@ -54,6 +54,14 @@ def inside(folder: Path, name: str, root: Path | None = None) -> str | None:
     return whole if whole.startswith(base.rstrip("/" + os.sep) + ("/" if "://" in base else os.sep)) else None
 
 
+def present(path: Path) -> bool:
+    """Whether there is such a file or folder; False for names that none can have (too long, a zero byte)."""
+    try:
+        return path.exists()
+    except (OSError, ValueError):
+        return False
+
+
 def subfolders(folder: Path) -> list[Path]:
     """Folders directly in a folder, by name; clutter is left out."""
     return sorted(path for path in folder.iterdir() if not is_clutter(path.name) and path.is_dir())

@@ -224,7 +224,9 @@ class Augmenter:
             example = apply(self.transforms, self.loader(int(index)), rng, self.draw)
         return self._arrays(example)
 
-    def many(self, indices: np.ndarray, images: np.ndarray, salt: np.ndarray) -> list[np.ndarray]:
+    def many(
+        self, indices: np.ndarray, images: np.ndarray | Sequence[np.ndarray], salt: np.ndarray
+    ) -> list[np.ndarray]:
         """A batch of fitted images."""
         rows = []
         for position, (index, image) in enumerate(zip(indices.tolist(), images, strict=True)):
@@ -235,7 +237,7 @@ class Augmenter:
     def many_kept(self, indices: np.ndarray, salt: np.ndarray) -> list[np.ndarray]:
         """A batch of images that are in memory."""
         assert self.images is not None
-        return self.many(indices, self.images[indices], salt)
+        return self.many(indices, [self.images[index] for index in indices], salt)
 
     def draw(self, rng: np.random.Generator) -> Example:
         """Another example of the split, at the size that the first transform takes."""

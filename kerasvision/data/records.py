@@ -121,7 +121,7 @@ def encode_example(example: Example, info: ImageInfo | None) -> Record:
     else:
         pixels = as_pixels(_frame(image) if isinstance(image, str) else np.asarray(image))
         content = encode_png(pixels)
-        info = ImageInfo("PNG", pixels.shape[:2], Decoder.PNG)  # type: ignore[arg-type]
+        info = ImageInfo("PNG", pixels.shape[:2], Decoder.PNG)
     contents = {"image": content}
     features |= {
         "image/format": text(info.format),

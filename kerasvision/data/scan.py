@@ -5,7 +5,7 @@ import hashlib
 import io
 import itertools
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -77,7 +77,7 @@ class _Look:
     thumbnail: np.ndarray
 
 
-def scan_images(splits: dict[str, Sequence[dict[str, Any]]]) -> ImageScan:
+def scan_images(splits: Mapping[str, Sequence[dict[str, Any]]]) -> ImageScan:
     """Looks at every image once, on all cores; memory does not grow with the size of the images.
 
     Args:

@@ -6,6 +6,7 @@ indices; an image is read when it is needed, from its place, and checked.
 """
 
 import contextlib
+import gc
 import hashlib
 import itertools
 import os
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Literal
 
 import msgspec
 import tensorflow as tf
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from kerasvision.data.inspect import ImageInfo
 from kerasvision.data.listing import Item, Listing
@@ -37,6 +39,7 @@ from kerasvision.data.records import (
     serialize,
     text,
 )
+from kerasvision.data.segmentations import check_segmentation
 from kerasvision.data.shard_index import (
     INDEX,
     KIND,
@@ -234,14 +237,35 @@ def load_shards(folder: Path, verify: bool = False) -> Listing:
     index = check_shards(folder) if verify else read_index(folder)
     listing = Listing({}, tuple(index.labels), index.multi_label, kind=_kind_of(index))
     listing.keypoint_names = tuple(index.keypoint_names)
-    for split, shards in index.splits.items():
-        items = listing.splits.setdefault(split, [])
-        for shard in shards:
-            for features in _rows(folder / shard.index.name, shard):
-                item = _item(str(folder / shard.records.name), features, index, f"{split}/{len(items)}")
-                items.append(item)
-                listing.infos[str(item.image)] = decode_info(features)
+    with _no_collection():
+        for split, shards in index.splits.items():
+            items = listing.splits.setdefault(split, [])
+            for shard in shards:
+                records = str(folder / shard.records.name)
+                for number, features in enumerate(_rows(folder / shard.index.name, shard)):
+                    try:
+                        info = decode_info(features)
+                        item = _item(records, features, info, index, f"{split}/{len(items)}")
+                    # What a file of this format may hold, but `write_shards` does not write.
+                    except (KeyError, IndexError, ValueError, TypeError) as error:
+                        raise DataError(
+                            f"{folder / shard.index.name}: record {number} is unusable: {error}."
+                        ) from error
+                    items.append(item)
+                    listing.infos[str(item.image)] = info
     return listing
+
+
+@contextlib.contextmanager
+def _no_collection() -> Iterator[None]:
+    """Keeps Python from looking for garbage among millions of new objects, none of which is any."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def _kind_of(index: ShardIndex) -> Literal["labels", "objects", "segmentation"]:
@@ -259,25 +283,32 @@ def _rows(file: Path, shard: Shard) -> Iterator[Features]:
     while position < len(content):
         start = position + _BEFORE
         end = start + int.from_bytes(content[position : position + 8], "little")
-        yield decode_features(content[start:end])
+        try:
+            yield decode_features(content[start:end])
+        except DecodeError as error:
+            raise DataError(f"{file}: record {count} is unusable: {error}.") from error
         position = end + _AFTER
         count += 1
     if count != shard.examples:
         raise DataError(f"{file} has {count} examples, expected {shard.examples}. Write the shards again.")
 
 
-def _item(shard: str, features: Features, index: ShardIndex, key: str) -> Item:
+def _item(shard: str, features: Features, info: ImageInfo, index: ShardIndex, key: str) -> Item:
     fields = decode_fields(features, index.keypoints)
     labels = [fields["label"]] if "label" in fields else fields.get("labels", [])
     parts = {name: shard + read_text(features[f"{name}/slice"]) for name in CONTENTS if name in index.fields}
-    objects = {name: fields[name] for name in _OBJECTS if name in fields}
+    of_objects = {name: fields[name] for name in _OBJECTS if name in fields}
+    objects = Objects(**of_objects) if of_objects else None
+    # Decoders of masks trust the numbers they are given.
+    for mask in fields.get("masks", ()):
+        if reason := check_segmentation(mask, info.upright_size):
+            raise ValueError(reason)
     return Item(
         image=parts["image"],
         labels=tuple(index.labels[label] for label in labels),
         key=fields.get("key", key),
-        origin=f"{Path(shard).name}:{key}",
         group=fields.get("group"),
-        size=decode_info(features).upright_size,
-        objects=Objects(**objects) if objects else None,
+        size=info.upright_size,
+        objects=objects,
         segmentation=MaskFile(parts["segmentation"]) if "segmentation" in parts else None,
     )

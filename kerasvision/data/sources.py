@@ -162,7 +162,8 @@ def load_data(
     taken out of the training images. Every image file is read to its end before this returns.
 
     Args:
-        source: folder, CSV or .npz file, video, "tfds:NAME", or the name of a known set (the keys of `FORMATS`).
+        source: folder, CSV, COCO .json, YOLO .yaml or .npz file, video, "tfds:NAME", or the name of a known set;
+            `FORMATS` describes each.
         format: key of `FORMATS`; recognised from the source where None.
         validation_fraction: share of the training images that become a missing validation split; 0 for none.
         test_fraction: share of the training images that become a missing test split; 0 for none.

@@ -232,10 +232,10 @@ def apply_split(listing: Listing, file: str | os.PathLike[str], whole: bool = Tr
     known = {item.key: of_key[item.key] for _, item in items if item.key in of_key}
     if items and not known:
         raise DataError(f"{file} is the split of another set: it knows none of the {len(items)} images here.")
-    of_group = {item.group: known[item.key] for _, item in items if item.group is not None and item.key in known}
+    of_group = {item.group: known[item.key] for _, item in items if item.group and item.key in known}
     divided: dict[str, list[Item]] = {name: [] for name in _SPLITS}
     for split, item in items:
-        divided[known.get(item.key) or of_group.get(item.group, split)].append(item)
+        divided[known.get(item.key) or of_group.get(item.group or "", split)].append(item)
     listing.splits = {name: divided[name] for name in _SPLITS if divided[name]}
     added, gone = len(items) - len(known), len(of_key) - len(known)
     if added:

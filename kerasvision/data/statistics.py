@@ -3,7 +3,7 @@
 import dataclasses
 import itertools
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -21,7 +21,7 @@ TINY = 4.0
 _OUTSIDE = 0.5
 _CHUNK = 64
 
-Splits = dict[str, Sequence[dict[str, Any]]]
+Splits = Mapping[str, Sequence[dict[str, Any]]]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -155,8 +155,8 @@ def collect_boxes(splits: Splits) -> BoxTable:
     examples = list(itertools.chain.from_iterable(splits.values()))
     per_image = np.array([len(example["boxes"]) for example in examples], np.int64)
 
-    def joined(key: str, shape: tuple[int, ...], kind: type) -> np.ndarray:
-        parts = [np.asarray(example[key], kind).reshape(shape) for example in examples]
+    def joined(key: str, shape: tuple[int, ...], kind: Any) -> np.ndarray:
+        parts: list[np.ndarray] = [np.asarray(example[key], kind).reshape(shape) for example in examples]
         return np.concatenate([np.zeros((0, *shape[1:]), kind), *parts])
 
     return BoxTable(

@@ -4,6 +4,7 @@ A string that names an image may also point into a file: `slice_reference` gives
 `frame_reference` a frame of a video. `read_bytes` reads all of them.
 """
 
+import functools
 import os
 import re
 import zlib
@@ -147,16 +148,38 @@ def read_bytes(image: str | os.PathLike[str]) -> bytes:
     return as_path(image).read_bytes() if is_remote(image) else Path(image).read_bytes()
 
 
+class _Opened:
+    """A shard that is open as long as this is wanted."""
+
+    def __init__(self, shard: str) -> None:
+        self._descriptor: int | None = None
+        self._descriptor = os.open(shard, os.O_RDONLY)
+
+    def __del__(self) -> None:
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+
+    def read(self, length: int, offset: int) -> bytes:
+        return os.pread(self._descriptor, length, offset)  # type: ignore[arg-type]
+
+
+_opened = functools.lru_cache(maxsize=64)(_Opened)
+
+
 def _read_slice(match: re.Match[str]) -> bytes:
     shard, record, offset, length = match[1], int(match[2]), int(match[3]), int(match[4])
+    wanted = int(match[5], 16)
     if is_remote(shard):
         content = RemotePath(shard).read_bytes(offset, offset + length)
     else:
-        with Path(shard).open("rb", buffering=0) as file:
-            file.seek(offset)
-            content = file.read(length)
+        # One call that gives Python's lock back, where opening, seeking and closing would each fight for it.
+        content = _opened(shard).read(length, offset)
+        if zlib.crc32(content) != wanted:
+            # What is open may be a file that another has replaced since.
+            _opened.cache_clear()
+            content = _opened(shard).read(length, offset)
     if len(content) < length:
         raise DataError(f"{shard}: truncated in record {record}. Copy the file again.")
-    if zlib.crc32(content) != int(match[5], 16):
+    if zlib.crc32(content) != wanted:
         raise DataError(f"{shard}: record {record} is damaged (wrong checksum). Copy the file again.")
     return content

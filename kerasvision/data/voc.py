@@ -1,5 +1,6 @@
 """Pascal VOC: a folder of XML files with boxes, and of masks in VOC's palette (Everingham et al., 2010)."""
 
+import dataclasses
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import numpy as np
 from kerasvision.data.inspect import BadFile
 from kerasvision.data.listing import Item, Listing
 from kerasvision.data.mask_files import VOID, MaskCoding, MaskFile
+from kerasvision.data.objects import box_problem, sound_boxes
 from kerasvision.data.paths import SPLIT_ORDER, inside, is_image
 from kerasvision.data.voc_xml import AnnotationReader, VocError
 from kerasvision.errors import DataError
@@ -71,34 +73,32 @@ def load_voc(root: Path) -> Listing:
     splits = _read_sets(root, "Main", listing.problems) or {"train": [(stem, "") for stem in known]}
     images = _images(root)
     reader = AnnotationReader()
+    found: list[tuple[str, str, Path, str, tuple[int, int] | None, slice]] = []
     for split, names in splits.items():
-        items = listing.splits.setdefault(split, [])
+        listing.splits[split] = []
         for stem, where in names:
             file = known.get(stem)
             if file is None:
                 listing.problems.append(BadFile(f"{root / ANNOTATIONS / stem}.xml", "file not found", where))
                 continue
             try:
-                size, name, objects = reader.read(file)
-                image = images.get(stem) or _named_image(root, file, name)
+                size, name, part = reader.read(file)
+                found.append((split, stem, file, images.get(stem) or _named_image(root, file, name), size, part))
             except VocError as error:
                 listing.problems.append(BadFile(str(file), error.reason, f"{file}:{error.line}"))
-                continue
-            items.append(Item(image, (), f"{IMAGES}/{stem}", str(file), size=size, objects=objects))
-    order = sorted(reader.classes)
-    listing.labels = tuple(order)
-    _number_classes(listing, np.array([order.index(name) for name in reader.classes], np.int32))
+    every = reader.finish()
+    sound = sound_boxes(every.boxes)
+    with np.errstate(over="ignore"):
+        every = dataclasses.replace(every, boxes=every.boxes.astype(np.float32))
+    for split, stem, file, image, size, part in found:
+        objects = every.part(part, str(file))
+        if sound[part].all():
+            listing.splits[split].append(Item(image, (), f"{IMAGES}/{stem}", str(file), size=size, objects=objects))
+        else:
+            first = int(np.argmin(sound[part]))
+            listing.problems.append(BadFile(str(file), box_problem(objects.boxes[first]), objects.origin(first)))
+    listing.labels = tuple(sorted(reader.classes))
     return listing
-
-
-def _number_classes(listing: Listing, position: np.ndarray) -> None:
-    """Classes were numbered as they came: gives them their place by name, and drops "difficult" where nothing is."""
-    every = [item.objects for items in listing.splits.values() for item in items if item.objects]
-    marked = any(objects.difficult is not None and objects.difficult.any() for objects in every)
-    for objects in every:
-        objects.classes[:] = position[objects.classes] if len(position) else 0
-        if not marked:
-            object.__setattr__(objects, "difficult", None)
 
 
 def _images(root: Path) -> dict[str, str]:
@@ -111,7 +111,7 @@ def _images(root: Path) -> dict[str, str]:
 def _named_image(root: Path, file: Path, name: str) -> str:
     path = inside(root / IMAGES, name or f"{file.stem}.jpg", root)
     if path is None:
-        raise VocError(f"the path {name!r} leads out of the data folder {root}", 1)
+        raise VocError(f"the path {name!r} leads out of the data folder {root}")
     return path
 
 

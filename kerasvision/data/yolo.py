@@ -10,7 +10,7 @@ import numpy as np
 from kerasvision.data.inspect import BadFile
 from kerasvision.data.listing import Item, Listing
 from kerasvision.data.objects import Objects
-from kerasvision.data.paths import is_image
+from kerasvision.data.paths import is_image, present
 from kerasvision.data.segmentations import Segmentations, extent
 from kerasvision.data.storage import walk
 from kerasvision.data.yolo_layout import Layout, read_layout
@@ -52,7 +52,7 @@ def load_yolo(source: Path) -> Listing:
             first[str(image)] = split
             labels = None
             file = layout.label_file(image)
-            if file.is_file():
+            if present(file):
                 labelled += 1
                 try:
                     labels = lines.read(file)
@@ -80,13 +80,13 @@ def _images(layout: Layout, places: Sequence[tuple[Path, str]], problems: list[B
     """Image files of folders and of .txt lists, each with the line that names it ("" where none does)."""
     images: list[tuple[Path, str]] = []
     for place, where in places:
+        if not present(place):
+            raise DataError(f"{where}: there is no {place}. Expected a folder of images or a .txt list of them.")
         if place.is_dir():
             files = (folder / name for folder, _, names in walk(place) for name in names if is_image(name))
             images += [(file, "") for file in sorted(files)]
-        elif place.is_file():
-            images += layout.read_list(place, problems)
         else:
-            raise DataError(f"{where}: there is no {place}. Expected a folder of images or a .txt list of them.")
+            images += layout.read_list(place, problems)
     return images
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from kerasvision.data.inspect import BadFile
-from kerasvision.data.paths import SPLIT_ORDER, inside, split_of, subfolders
+from kerasvision.data.paths import SPLIT_ORDER, inside, present, split_of, subfolders
 from kerasvision.data.storage import as_path, join
 from kerasvision.errors import DataError
 
@@ -190,7 +190,7 @@ def _places(file: Path, text: str, content: dict[str, Any]) -> tuple[Path, dict[
     own = file.parent
     root = as_path(join(own, stated))
     if not (
-        _exists(root) and (Path(stated).is_absolute() or inside(own, stated, own) or join(own, stated) == str(own))
+        present(root) and (Path(stated).is_absolute() or inside(own, stated, own) or join(own, stated) == str(own))
     ):
         root = own
     splits: dict[str, list[tuple[Path, str]]] = {}
@@ -208,16 +208,9 @@ def _places(file: Path, text: str, content: dict[str, Any]) -> tuple[Path, dict[
     return root, {split: splits[split] for split in SPLIT_ORDER if split in splits}
 
 
-def _exists(path: Path) -> bool:
-    try:
-        return path.exists()
-    except (OSError, ValueError):
-        return False
-
-
 def _place(root: Path, entry: str, where: str) -> Path:
     path = str(root) if join(root, entry) == str(root) else inside(root, entry, root)
-    if path is None or not _exists(as_path(path)):
+    if path is None or not present(as_path(path)):
         # Roboflow writes ../train/images beside data.yaml and means train/images.
         path = inside(root, entry.removeprefix("../"), root) or path
     if path is None:

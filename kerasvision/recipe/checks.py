@@ -54,6 +54,8 @@ def _contradictions(recipe: Recipe) -> list[str]:
         found.append('train.clip_norm would clip each replica by itself; leave it out with train.strategy="mirrored".')
     if recipe.data.multi_label and train.class_weights:
         found.append("train.class_weights is for one label per image, but data.multi_label is true.")
+    if recipe.data.multi_label and recipe.data.sampling not in (None, "repeat_factor"):
+        found.append(f'data.sampling="{recipe.data.sampling}" is for one label per image; take "repeat_factor".')
     if not recipe.quantize.enabled and any(kind == "qat" for _, kind in recipe.export.formats):
         found.append(
             'export.formats asks for "qat", but quantize.enabled is false. Enable it, or export "none" or "int8" (by '

@@ -12,6 +12,7 @@ NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
 Epochs = Annotated[int, Field(ge=0)]
 Optimizer = Literal["adam", "adamw", "sgd", "lamb", "lion", "rmsprop"]
+Sampling = Literal["balanced", "square_root", "effective_number", "over", "under", "repeat_factor"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,6 +34,8 @@ class DataRecipe:
         on_bad_files: "stop" lists the files that cannot be read, "skip" goes on without them.
         multi_label: an image may carry any number of labels.
         limit: at most so many images of each split.
+        sampling: how often the training images of each class are seen, a rule of `kerasvision.data.balance.repeats`;
+            each once an epoch when None.
         augment: transforms of the training images: names, or {"name": ..., parameters}, in this order.
         cache: whether decoded images may be kept in memory.
     """
@@ -49,6 +52,7 @@ class DataRecipe:
     on_bad_files: Literal["stop", "skip"] = "stop"
     multi_label: bool = False
     limit: Count | None = None
+    sampling: Sampling | None = None
     augment: tuple[str | dict[str, Any], ...] = ()
     cache: bool = True
 
@@ -110,7 +114,9 @@ class TrainRecipe:
         clip_norm: longest gradient, as the norm over all weights together.
         ema: momentum of a moving average of the weights, such as 0.999; it is what is validated and kept. None: off.
         label_smoothing: overrides the model's own argument where it is not None.
-        class_weights: "balanced" weighs each image by the rarity of its class (single label only).
+        class_weights: "balanced" and "effective_number" weigh each image by the rarity of its class; {label: cost}
+            weighs it as told, 1 where a label is left out; see `kerasvision.data.balance.class_weights` (single label
+            only).
         monitor: what decides which epoch is the best, such as "val_loss"; the task's primary metric on the
             validation images where it can be watched, else "val_loss", when None.
         keep: "best" or "last" epoch's weights.
@@ -145,7 +151,7 @@ class TrainRecipe:
     clip_norm: Positive | None = None
     ema: Annotated[float, Field(gt=0, lt=1)] | None = None
     label_smoothing: Fraction | None = None
-    class_weights: Literal["balanced"] | None = None
+    class_weights: Literal["balanced", "effective_number"] | dict[str, NotNegative] | None = None
     monitor: str | None = None
     keep: Literal["best", "last"] = "best"
     early_stopping: Count | None = None

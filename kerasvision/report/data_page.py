@@ -170,7 +170,9 @@ def choose_samples(report: DataReport, count: int = SAMPLES) -> list[int]:
             free = [index for index in members[label] if index not in chosen]
             if free and len(chosen) < count:
                 chosen[free[len(free) * turn // each]] = None
-    return list(chosen)
+    rest = [index for index in readable if index not in chosen]
+    missing = min(count - len(chosen), len(rest))
+    return [*chosen, *(rest[index] for index in spread(len(rest), missing))] if missing else list(chosen)
 
 
 def _sample(report: DataReport, index: int) -> dict[str, Any] | None:

@@ -68,13 +68,13 @@ def bar_chart(title: str, edges: Sequence[float], counts: Sequence[int], axis: s
         name = f"{edges_[index]:.6g}" if single else f"{edges_[index]:.4g} to {edges_[index + 1]:.4g}"
         parts.append(
             Markup(
-                '<rect class="fill" x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.1f}"><title>{}</title></rect>'
+                '<g><title>{}</title><rect class="fill" x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.1f}"/></g>'
             ).format(
+                f"{name}: {count:,} {unit}",
                 LEFT + index * room + min(room / 8, 1),
                 top,
                 max(room - 2 * min(room / 8, 1), 0.5),
                 HEIGHT - BOTTOM - top,
-                f"{name}: {count:,} {unit}",
             )
         )
     for index in _labelled(edges_, single):
@@ -128,11 +128,11 @@ def bubble_chart(
     largest = 9 if len(spots) <= 60 else 5
     for (x, y), count in sorted(zip(spots.tolist(), counts.tolist(), strict=True), key=lambda spot: -spot[1]):
         parts.append(
-            Markup('<circle class="bubble" cx="{:.1f}" cy="{:.1f}" r="{:.1f}"><title>{}</title></circle>').format(
+            Markup('<g><title>{}</title><circle class="bubble" cx="{:.1f}" cy="{:.1f}" r="{:.1f}"/></g>').format(
+                f"{_number(x, log)} x {_number(y, log)}: {count:,} {unit}",
                 LEFT + wide * (x - ticks[0][0]) / (ticks[0][-1] - ticks[0][0]),
                 _y(y, ticks[1]),
                 max(largest * math.sqrt(count / counts.max()), 1.2),
-                f"{_number(x, log)} x {_number(y, log)}: {count:,} {unit}",
             )
         )
     parts.append(_axis(f"{axes[0]} across, {axes[1]} up"))

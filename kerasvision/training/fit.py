@@ -1,7 +1,7 @@
 """The training phase: a recipe and data become model.keras, over any number of interruptions."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +9,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from kerasvision.classification.task import COUNTING
 from kerasvision.data import Data
+from kerasvision.data.balance import class_weights, sampler
+from kerasvision.data.pipeline import epochs
 from kerasvision.errors import DataError, RecipeError, closest
 from kerasvision.files import replacing
 from kerasvision.recipe import Recipe
@@ -50,7 +53,7 @@ def train_model(recipe: Recipe, data: Data, folder: RunFolder, progress: bool) -
         return result
     strategy = distribution.make_strategy(recipe.train.strategy)
     # Checked before the model is built, which may take a download.
-    distribution.training_batch_size(len(data.splits["train"]), recipe.train.batch_size, strategy.num_replicas_in_sync)
+    distribution.training_batch_size(epoch_size(recipe, data), recipe.train.batch_size, strategy.num_replicas_in_sync)
     with _dtype_policy(recipe.train.mixed_precision), strategy.scope():
         keras.utils.set_random_seed(recipe.seed)
         model = build_model(recipe, data)
@@ -77,11 +80,13 @@ def build_model(recipe: Recipe, data: Data) -> TaskModel:
         RecipeError: `model.arguments` holds what comes from the data.
     """
     arguments = dict(recipe.model.arguments)
-    taken = {"labels", "num_classes", "multi_label"} & set(arguments)
+    taken = {"labels", "num_classes", "multi_label", "class_counts"} & set(arguments)
     if taken:
         raise RecipeError(f"model.arguments.{min(taken)} comes from the data; leave it out.")
     if recipe.train.label_smoothing is not None:
         arguments["label_smoothing"] = recipe.train.label_smoothing
+    if arguments.get("loss") in COUNTING and not data.multi_label:
+        arguments["class_counts"] = np.bincount(data.targets("train")["label"], minlength=len(data.labels)).tolist()
     return create_model(
         recipe.model.name,
         input_shape=recipe.model.input_shape,
@@ -147,25 +152,59 @@ def batches(recipe: Recipe, data: Data, model: Any, split: str, **options: Any) 
     )
 
 
+def training_batches(recipe: Recipe, data: Data, model: Any, batch_size: int) -> tf.data.Dataset:
+    """Batches of the training images as the recipe wants them sampled, shuffled and augmented."""
+    return batches(
+        recipe,
+        data,
+        model,
+        "train",
+        batch_size=batch_size,
+        augment=recipe.data.augment,
+        shuffle=True,
+        sampling=recipe.data.sampling,
+        seed=recipe.seed,
+    )
+
+
 def with_class_weights(dataset: tf.data.Dataset, recipe: Recipe, data: Data) -> tf.data.Dataset:
-    """Adds the sample weights that the recipe asks for: N / (K * images of the class), 1 on average.
+    """Adds the sample weights that the recipe asks for; see `kerasvision.data.balance.class_weights`.
 
     Args:
-        dataset: of (images, {"label": [B]}).
+        dataset: of (images, {"label": [B]}); an image with "label_weights", [B, K], has the mixture of their weights.
         recipe: whose `train.class_weights` decides.
         data: whose training images are counted.
     """
     if recipe.train.class_weights is None:
         return dataset
-    labels = data.targets("train")["label"]
-    counts = np.bincount(labels, minlength=len(data.labels))
-    weights = tf.constant(len(labels) / (np.count_nonzero(counts) * np.maximum(counts, 1)), tf.float32)
-    return dataset.map(lambda images, targets: (images, targets, tf.gather(weights, targets["label"])))
+    weights = tf.constant(class_weights(data.targets("train")["label"], data.labels, recipe.train.class_weights))
+
+    def weigh(images: tf.Tensor, targets: dict[str, tf.Tensor]) -> tuple[tf.Tensor, dict[str, tf.Tensor], tf.Tensor]:
+        if "label_weights" in targets:
+            return images, targets, tf.linalg.matvec(targets["label_weights"], weights)
+        return images, targets, tf.gather(weights, targets["label"])
+
+    return dataset.map(weigh)
+
+
+def epoch_size(recipe: Recipe, data: Data) -> int:
+    """Training images in an epoch, which sampling may change."""
+    draw = _sampler(recipe, data.targets("train"))
+    return len(data.splits["train"]) if draw is None else len(draw(0))
+
+
+def _sampler(recipe: Recipe, targets: dict[str, np.ndarray]) -> Callable[[int], np.ndarray] | None:
+    """Number of an epoch -> its images, where the recipe asks for sampling and there is something to go by."""
+    rule = recipe.data.sampling
+    if rule is None or not targets:
+        return None
+    labels = targets["label"] if "label" in targets else targets["labels"]
+    return lambda epoch: sampler(labels, rule, seed=recipe.seed, epoch=epoch)
 
 
 def _train_all(recipe: Recipe, data: Data, model: TaskModel, folder: RunFolder, progress: bool) -> dict[str, Any]:
     train, replicas = recipe.train, distribution.replicas_of(model)
-    images = len(data.splits["train"])
+    images = epoch_size(recipe, data)
     size = distribution.training_batch_size(images, train.batch_size, replicas)
     held_out = len(data.splits["validation"])
     validation = batches(
@@ -183,9 +222,7 @@ def _train_all(recipe: Recipe, data: Data, model: TaskModel, folder: RunFolder, 
     for index, stage in list(enumerate(stages))[begun:]:
         unfreeze(model, stage.unfreeze, freeze_batch_norm=freezes_batch_norm(train))
         # A data set of its own: how far the last one looked ahead, and so its next order of the images, is not known.
-        augmented = batches(
-            recipe, data, model, "train", batch_size=size, augment=recipe.data.augment, shuffle=True, seed=recipe.seed
-        )
+        augmented = training_batches(recipe, data, model, size)
         dataset, steps = distribution.whole_batches(with_class_weights(augmented, recipe, data), images, size, replicas)
         optimizer = make_optimizer(stage, steps, model.trainable_variables)
         if train.layer_decay != 1 or train.layer_factors:
@@ -255,9 +292,11 @@ def _train_head(recipe: Recipe, data: Data, model: TaskModel, folder: RunFolder,
     held_out, wanted = compute_features(
         backbone, [batches(recipe, data, model, "validation", **common)], "Computing validation features"
     )
-    size = distribution.training_batch_size(len(features), train.batch_size, replicas)
-    shuffled = tf.data.Dataset.from_tensor_slices((features, *targets)).shuffle(len(features), seed=recipe.seed)
-    dataset, steps = distribution.whole_batches(shuffled.batch(size), len(features), size, replicas)
+    examples = tf.nest.map_structure(tf.constant, (features, *targets))
+    order = epochs(len(features), True, recipe.seed, _sampler(recipe, targets[0]))
+    size = distribution.training_batch_size(len(order), train.batch_size, replicas)
+    gathered = order.batch(size).map(lambda index: tf.nest.map_structure(lambda part: tf.gather(part, index), examples))
+    dataset, steps = distribution.whole_batches(gathered, len(order), size, replicas)
     validation = tf.data.Dataset.from_tensor_slices((held_out, *wanted)).batch(
         distribution.validation_batch_size(len(held_out), size, replicas)
     )

@@ -11,7 +11,7 @@ from kerasvision.files import replacing
 from kerasvision.recipe import Recipe
 from kerasvision.task import TaskModel
 from kerasvision.training.callbacks import Best, RunHistory, StopAtNaN
-from kerasvision.training.fit import batches, with_class_weights
+from kerasvision.training.fit import batches, epoch_size, training_batches, with_class_weights
 from kerasvision.training.folder import RunFolder
 from kerasvision.training.optimizers import schedule
 from kerasvision.training.progress import FitProgress
@@ -54,10 +54,8 @@ def quantize_model(
     # Its own seed state, so that a run resumed after training sees the same images here.
     keras.utils.set_random_seed(recipe.seed)
     size = recipe.quantize.batch_size or recipe.train.batch_size
-    steps = -(-len(data.splits["train"]) // size)
-    dataset = batches(
-        recipe, data, model, "train", batch_size=size, augment=recipe.data.augment, shuffle=True, seed=recipe.seed
-    )
+    steps = -(-epoch_size(recipe, data) // size)
+    dataset = training_batches(recipe, data, model, size)
     validation = batches(recipe, data, model, "validation", batch_size=size)
     quantized.compile(recipe.quantize.optimizer, learning_rate=recipe.quantize.learning_rate)
 

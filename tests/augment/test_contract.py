@@ -9,7 +9,22 @@ from kerasvision.augment import TRANSFORMS, apply, augment, bind, build, generat
 from kerasvision.errors import RecipeError, UnknownNameError
 
 # Nothing of theirs is random.
-FIXED = {"letterbox", "pad", "equalize", "autocontrast", "clahe", "grey", "invert", "posterize", "solarize", "corrupt"}
+FIXED = {
+    "grey_world",
+    "local_contrast",
+    "retinex",
+    "standardize",
+    "letterbox",
+    "pad",
+    "equalize",
+    "autocontrast",
+    "clahe",
+    "grey",
+    "invert",
+    "posterize",
+    "solarize",
+    "corrupt",
+}
 NOT_FOR_SEGMENTATION = {"mixup"}
 MIXING = [name for name, transform in TRANSFORMS.items() if getattr(transform, "mixes", False)]
 

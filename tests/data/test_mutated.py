@@ -7,6 +7,7 @@ import shutil
 import time
 import warnings
 
+import fsspec
 import numpy as np
 import pytest
 from PIL import Image
@@ -73,7 +74,9 @@ def yolo(rng):
     return {
         "data.yaml": b"path: .\ntrain: images/train\nval: images/val\nnames:\n  0: cat\n  1: dog\n",
         "labels/train/a.txt": b"0 0.5 0.5 0.2 0.2\n1 0.25 0.25 0.5 0.5\n",
+        "labels/train/c.txt": b"0 0.5 0.5 0.2 0.2\n",
         "labels/val/b.txt": b"0 0.5 0.5 0.2 0.2\n",
+        "images/train/c.png": second,
         "images/train/a.png": first,
         "images/val/b.png": second,
     }, "data.yaml"
@@ -216,10 +219,14 @@ def run(root, seed):
         (root / path).parent.mkdir(parents=True, exist_ok=True)
         (root / path).write_bytes(content)
     place = root / source if (root / source).is_file() else root
-    data_format = {coco: "coco", voc: "voc", yolo: "yolo", masks: "masks", colors: "masks"}.get(kind, "csv")
+    data_format = (
+        None
+        if draw.random() < 0.2
+        else {coco: "coco", voc: "voc", yolo: "yolo", masks: "masks", colors: "masks"}.get(kind, "csv")
+    )
     start = time.perf_counter()
     try:
-        data = load_data(place, data_format, on_bad_files="skip", validation_fraction=0)
+        data = load_data(place, data_format, on_bad_files=draw.choice(("skip", "skip", "stop")), validation_fraction=0)
     except DataError as error:
         assert str(root) in str(error)
         return "refused"
@@ -257,3 +264,26 @@ def test_many_damaged_sets(tmp_path):
     counts = run_all(tmp_path, range(300, 2_000))
     assert min(counts.values()) > 100, counts
     assert time.perf_counter() - start < 300
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_sound_sets_are_read_wherever_they_lie(tmp_path, kind):
+    """The undamaged sets, from a folder and from a file system that is none."""
+    files, source = kind(np.random.default_rng(0))
+    remote = fsspec.filesystem("memory")
+    place = f"/{tmp_path.name}/{kind.__name__}"
+    for path, content in files.items():
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_bytes(content)
+        remote.pipe(f"{place}/{path}", content)
+    below = f"/{source}" if source in files else ""
+    local = load_data(f"{tmp_path}{below}", validation_fraction=0)
+    check(local)
+    distant = load_data(f"memory:/{place}{below}", validation_fraction=0)
+    assert not local.skipped and not distant.skipped and local.labels == distant.labels
+    for split, examples in local.splits.items():
+        assert [example["key"] for example in examples] == [example["key"] for example in distant.splits[split]]
+        for example, other in zip(examples, distant.splits[split], strict=True):
+            assert example["image"].replace(str(tmp_path), f"memory:/{place}") == other["image"]
+            assert example.keys() == other.keys()
+            np.testing.assert_array_equal(example.get("boxes"), other.get("boxes"))

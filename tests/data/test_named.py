@@ -164,9 +164,9 @@ def test_unknown_source_says_what_was_looked_for(tmp_path):
         load_data("digit")
     with pytest.raises(DataError, match=r"Expected a folder \(class folders, COCO.*\.csv, \.json"):
         load_data(tmp_path / "nowhere")
-    (tmp_path / "data.json").write_text("{}")
-    with pytest.raises(DataError, match="is a file, but not a CSV"):
-        load_data(tmp_path / "data.json")
+    (tmp_path / "data.bin").write_text("{}")
+    with pytest.raises(DataError, match="is a file of no known kind"):
+        load_data(tmp_path / "data.bin")
     with pytest.raises(DataError, match="No file or folder at"):
         load_data(tmp_path / "nowhere.csv", format="csv")
 

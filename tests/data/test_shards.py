@@ -13,8 +13,8 @@ from PIL import Image
 from kerasvision.data import Data, load_data, load_image
 from kerasvision.data.inspect import Decoder, ImageInfo
 from kerasvision.data.mask_files import MaskCoding, MaskFile, read_segmentation
-from kerasvision.data.records import encode_png
-from kerasvision.data.shard_index import check_shards
+from kerasvision.data.records import decode_features, encode_png, serialize, text
+from kerasvision.data.shard_index import check_shards, sha256_of
 from kerasvision.data.shards import write_shards
 from kerasvision.data.storage import read_bytes
 from kerasvision.errors import DataError
@@ -48,15 +48,18 @@ def write_photos(folder: Path, count: int = 7) -> list[str]:
 def detection(folder: Path) -> Data:
     """Every field at once: boxes, masks as polygons and both kinds of run lengths, keypoints, a segmentation."""
     paths = write_photos(folder, 5)
-    mask = np.zeros((14, 12), np.uint8)
-    mask[3:6, 2:9] = 1
-    rle = encode_mask(mask)
+
+    def rle(*size: int) -> dict:
+        mask = np.zeros(size, np.uint8)
+        mask[3:6, 2:9] = 1
+        return encode_mask(mask)
+
     masks = [
-        [[[1.5, 2.25, 7.1, 2.0, 3.3333333333, 9.0], [0, 0, 4, 0, 4, 4]], rle],
+        [[[1.5, 2.25, 7.1, 2.0, 3.3333333333, 9.0], [0, 0, 4, 0, 4, 4]], rle(10, 12)],
         [],
         [{"size": [12, 12], "counts": [3, 5, 136]}],
-        [{"size": rle["size"], "counts": rle["counts"].encode()}],
-        [rle, rle],
+        [{**rle(13, 12), "counts": rle(13, 12)["counts"].encode()}],
+        [rle(12, 14), rle(12, 14)],  # the last photograph is turned
     ]
     rng = np.random.default_rng(1)
     examples = []
@@ -252,6 +255,60 @@ def test_an_index_that_says_something_else(shards, change, message):
     index = json.loads((shards / "index.json").read_text())
     (shards / "index.json").write_text(json.dumps({**index, **change}))
     with pytest.raises(DataError, match=message):
+        load_data(shards)
+
+
+def test_a_mutated_index_is_refused_or_says_the_same(shards):
+    """index.json is the one file without a checksum."""
+    file = shards / "index.json"
+    content = file.read_bytes()
+    expected = load_data(shards, validation_fraction=0)
+    rng = np.random.default_rng(0)
+    refused = 0
+    for _ in range(150):
+        damaged = bytearray(content[: rng.integers(len(content))] if rng.random() < 0.2 else content)
+        for place in rng.integers(0, max(len(damaged), 1), 2):
+            damaged[place : place + 1] = rng.bytes(rng.integers(0, 3))
+        file.write_bytes(damaged)
+        try:
+            read = load_data(shards, validation_fraction=0)
+        except DataError:
+            refused += 1
+        else:
+            assert [e["image"] for e in read.splits["train"]] == [e["image"] for e in expected.splits["train"]]
+    assert refused > 100
+
+
+def rewrite(shards: Path, features: dict[str, tf.train.Feature | None]) -> None:
+    """Changes the first record of an index, and its checksum with it."""
+    file = shards / "train-00000-of-00002.index"
+    rows = [record.numpy() for record in tf.data.TFRecordDataset(str(file))]
+    changed = {**decode_features(rows[0]), **features}
+    rows[0] = serialize({name: feature for name, feature in changed.items() if feature is not None})
+    with tf.io.TFRecordWriter(str(file)) as writer:
+        for row in rows:
+            writer.write(row)
+    index = json.loads((shards / "index.json").read_text())
+    stored = index["splits"]["train"][0]["index"]
+    stored["bytes"], stored["sha256"] = file.stat().st_size, sha256_of(file)
+    (shards / "index.json").write_text(json.dumps(index))
+
+
+@pytest.mark.parametrize(
+    "features",
+    [
+        {"image/slice": None},
+        {"image/decoder": text("WIZARD")},
+        {"label": tf.train.Feature(int64_list=tf.train.Int64List(value=[9]))},
+        {"label": text("cat")},
+        {"boxes": tf.train.Feature(float_list=tf.train.FloatList(value=[1, 2, 3]))},
+        {"masks": text('{"size": [9000, 9000], "counts": [1]}')},
+        {"masks": text("[[1, 2")},
+    ],
+)
+def test_records_that_write_shards_does_not_write(shards, features):
+    rewrite(shards, features)
+    with pytest.raises(DataError, match="train-00000-of-00002.index: record 0 is unusable"):
         load_data(shards)
 
 

@@ -192,3 +192,13 @@ def test_only_examples_with_keys_can_be_saved(tmp_path):
     del data.splits["train"][0]["key"], data.splits["train"][1]["key"]
     with pytest.raises(DataError, match="examples without a key of their own"):
         save_split(data, tmp_path / "split.json")
+
+
+def test_groups_of_a_csv_file_stay_together(image_folder):
+    root = image_folder({"photos": 20})
+    rows = [f"photos/{index:03}.png,{'ab'[index % 2]},day {index // 4}" for index in range(20)]
+    (root / "list.csv").write_text("\n".join(["path,label,group", *rows]))
+    for rule in ("stratified", "random", "group"):
+        data = load_data(root / "list.csv", validation_fraction=0.4, split=rule)
+        groups = {split: {example["group"] for example in examples} for split, examples in data.splits.items()}
+        assert not groups["train"] & groups["validation"] and len(data.splits["validation"]) == 8

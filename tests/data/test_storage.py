@@ -110,6 +110,14 @@ def test_slices_are_read_and_checked(tmp_path, memory, far):
         storage.read_bytes(reference)
 
 
+def test_a_shard_that_was_replaced_is_opened_again(tmp_path):
+    file = tmp_path / "train-00000-of-00001.tfrecord"
+    for content in (b"first content", b"second content"):
+        (tmp_path / "new").write_bytes(content)
+        (tmp_path / "new").replace(file)
+        assert storage.read_bytes(storage.slice_reference(str(file), 0, 3, content[3:9])) == content[3:9]
+
+
 def test_only_whole_local_files_are_plain(tmp_path):
     assert storage.is_plain("/photos/a#1.png") and storage.is_plain(str(tmp_path / "x#frame=y.png"))
     assert not storage.is_plain("s3://bucket/a.png")

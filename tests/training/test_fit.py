@@ -3,12 +3,21 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from kerasvision.data import Data
 from kerasvision.errors import DataError, RecipeError
 from kerasvision.recipe import DataRecipe, ModelRecipe, Recipe, TrainRecipe
 from kerasvision.training import fit
-from kerasvision.training.fit import build_model, check_data, check_monitor, train_model, with_class_weights
+from kerasvision.training.fit import (
+    build_model,
+    check_data,
+    check_monitor,
+    epoch_size,
+    train_model,
+    training_batches,
+    with_class_weights,
+)
 from kerasvision.training.folder import RunFolder
 
 SMALL = ModelRecipe("small_cnn", (8, 8, 1), arguments={"filters": [4], "depth": 1})
@@ -57,6 +66,48 @@ def test_balanced_weights():
     _, targets, weights = next(iter(dataset))
     np.testing.assert_allclose(weights, np.choose(targets["label"], [12 / 18, 12 / 9, 12 / 9, 0]), rtol=1e-6)
     assert float(np.mean(weights)) == pytest.approx(1.0)
+
+
+def test_costs_of_mixed_images_are_the_mixture_of_costs():
+    images = [{"image": np.zeros((8, 8, 1), np.uint8), "label": label} for label in (0, 1)]
+    recipe = Recipe(DataRecipe("digits"), SMALL, TrainRecipe(class_weights={"b": 5.0}))
+    data = Data(("a", "b"), {"train": images})
+    targets = {"label": np.array([0, 1]), "label_weights": np.array([[0.75, 0.25], [0.0, 1.0]], np.float32)}
+    dataset = tf.data.Dataset.from_tensors((np.zeros((2, 8, 8, 1)), targets))
+    _, _, weights = next(iter(with_class_weights(dataset, recipe, data)))
+    np.testing.assert_allclose(weights, [2.0, 5.0])
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_sampling_decides_what_an_epoch_is(frozen, tmp_path, monkeypatch):
+    """The rare class as often as the other: 2 * 30 images in 4 batches."""
+    images = [{"image": np.full((8, 8, 1), 9 * label, np.uint8), "label": label} for label in [0] * 30 + [1] * 2]
+    data = Data(("a", "b"), {"train": images, "validation": images})
+    phases = {"epochs": 0, "freeze_epochs": 2} if frozen else {"epochs": 2}
+    recipe = Recipe(DataRecipe("digits", sampling="over"), SMALL, TrainRecipe(batch_size=16, **phases))
+    assert epoch_size(recipe, data) == 60
+    folder = RunFolder(tmp_path / "run")
+    folder.open(recipe, resume=True, overwrite=False)
+    steps = []
+
+    class Shown(fit.FitProgress):
+        def __init__(self, title, count, names):
+            steps.append(count)
+            super().__init__(title, count, names)
+
+    monkeypatch.setattr(fit, "FitProgress", Shown)
+    train_model(recipe, data, folder, progress=False)
+    assert steps == [4]
+    labels = np.concatenate(
+        [targets["label"] for _, targets in training_batches(recipe, data, build_model(recipe, data), 16)]
+    )
+    assert np.bincount(labels).tolist() == [30, 30]
+
+
+def test_losses_that_count_get_their_counts_from_the_data(digits, recipe):
+    model = ModelRecipe("small_cnn", (8, 8, 1), arguments={"loss": "ldam"})
+    task = build_model(recipe(TrainRecipe(), model=model), digits).task
+    assert task.class_counts == tuple(np.bincount(digits.targets("train")["label"]))
 
 
 def test_label_smoothing_of_the_schedule_goes_to_the_task(digits, recipe):
