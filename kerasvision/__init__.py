@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from kerasvision.registry import create_model as create_model
     from kerasvision.registry import list_models as list_models
     from kerasvision.registry import register as register
+    from kerasvision.report.inspection import DataReport as DataReport
+    from kerasvision.report.inspection import inspect as inspect
     from kerasvision.runtime import Predictor as Predictor
     from kerasvision.runtime import evaluate as evaluate
     from kerasvision.runtime import load as load
@@ -44,6 +46,7 @@ if TYPE_CHECKING:
 
 _HOME = {
     "Data": "kerasvision.data",
+    "DataReport": "kerasvision.report.inspection",
     "Preprocessing": "kerasvision.preprocessing",
     "Predictor": "kerasvision.runtime",
     "Recipe": "kerasvision.recipe",
@@ -57,6 +60,7 @@ _HOME = {
     "evaluate": "kerasvision.runtime",
     "export": "kerasvision.export",
     "fold": "kerasvision.compress",
+    "inspect": "kerasvision.report.inspection",
     "layerwise": "kerasvision.training.layerwise",
     "list_models": "kerasvision.registry",
     "load": "kerasvision.runtime",

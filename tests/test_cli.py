@@ -21,7 +21,7 @@ from kerasvision.demo import digits
 from kerasvision.recipe import load_recipe, to_dict
 
 ROOT = Path(kv.__file__).parents[1]
-VERBS = ("list", "train", "evaluate", "predict", "export", "benchmark", "demo")
+VERBS = ("list", "train", "evaluate", "predict", "export", "benchmark", "inspect", "convert", "demo")
 
 
 def call(*arguments: object) -> Result:

@@ -64,7 +64,7 @@ def test_planted_faults_are_found(tmp_path):
     assert report.findings[0].level == "error" and report.findings[0].count == 2
     assert report.findings[0].text == "2 of 12 images of the test split (16.7 %) are copies of some of the train split"
     assert report.findings[0].names == ("train/2 = test/10", "train/3 = test/11")
-    assert "1 pair of equal images have different labels" in texts(report, "error")
+    assert "1 pair of equal images with different labels" in texts(report, "error")
     assert report.to_dict()["duplicates"] == {"copies": 3, "look_alike_pairs": 0, "leaks": {"train, test": 2}}
     assert report.to_dict()["classes"]["splits"]["train"] == {"a": 11, NASTY: 10}
     text, page = check_page(report, tmp_path)
@@ -103,7 +103,7 @@ def test_boxes(tmp_path):
     report = inspect(Data(("cell", "dust"), {"train": examples[:3], "test": examples[3:]}))
     for wanted in (
         "1 box is without area",
-        "1 box is outside their image",
+        "1 box is outside the image",
         "1 box is drawn twice",
         "1 image (25.0 %) without any object",
     ):
@@ -151,8 +151,8 @@ def test_files(tmp_path, image_folder):
     (root / "train/b/000.png").rename(root / "train/b/wrong.jpg")
     with pytest.warns(UserWarning, match="suffix of another format"):
         report = inspect(root)
-    assert "1 file cannot be used and were left out" in texts(report) and "cut.png" in str(report.findings)
-    assert "1 file have a suffix of another format" in texts(report)
+    assert "1 unusable file was left out" in texts(report) and "cut.png" in str(report.findings)
+    assert "1 file has a suffix of another format" in texts(report)
     assert report.to_dict()["splits"] == {"train": 6, "test": 4}
     text, _ = check_page(report, tmp_path)
     assert "cut.png" in text and "Files that cannot be used" in text

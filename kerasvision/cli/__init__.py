@@ -2,5 +2,6 @@
 
 from kerasvision.cli.commands import main
 from kerasvision.cli.data import convert
+from kerasvision.cli.inspecting import inspect_verb
 
-__all__ = ["convert", "main"]
+__all__ = ["convert", "inspect_verb", "main"]

@@ -12,7 +12,10 @@ from kerasvision.cli.verb import Result, Verb
 if TYPE_CHECKING:
     from rich.console import Console
 
-DATA_HELP = "Class folders, a CSV of path,label, tfds:NAME, or a known set such as digits."
+DATA_HELP = (
+    "A folder (classes, COCO, VOC, YOLO, masks, shards), a CSV, .json, .npz or video file, tfds:NAME, or a known set "
+    "such as digits."
+)
 FORMAT_HELP = "How to read --data; recognised when left out."
 SKIP_HELP = "Leave out images that cannot be read, and say which."
 TASK_HELP = "classification"

@@ -35,6 +35,7 @@ class Data:
     - "masks": N segmentations as COCO writes them: lists of polygons, or {"size", "counts"}.
     - "keypoints": float32 [N, P, 3] of (x, y, visibility).
     - "segmentation": a mask file, or class indices [H, W] with 255 for void.
+    - "key": a name that does not depend on where the set lies; "group": examples of one group are never divided.
 
     Args:
         labels: class names in the order of their indices.

@@ -1,15 +1,14 @@
 """What is wrong with a set, in sentences: each finding with its images and a remedy, worst first."""
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
 import numpy as np
 
-from kerasvision.data.duplicates import Duplicates
 from kerasvision.data.inspect import BadFile
 from kerasvision.data.scan import ImageScan, misnamed
-from kerasvision.data.statistics import BoxTable, ClassCounts, ClassMaps, classes_of, imbalance_ratio
+from kerasvision.data.statistics import BoxTable, ClassCounts, ClassMaps, imbalance_ratio
 
 SHOWN = 20
 FEW_IMAGES = 10
@@ -62,7 +61,7 @@ def about_files(scan: ImageScan, skipped: Sequence[BadFile]) -> list[Finding]:
         found.append(
             finding(
                 "error",
-                f"{_count(len(scan.broken), 'image')} cannot be read",
+                f"{counted(len(scan.broken), 'image')} cannot be read",
                 "Fetch them again, or remove them from the set.",
                 map(str, scan.broken.values()),
             )
@@ -71,7 +70,7 @@ def about_files(scan: ImageScan, skipped: Sequence[BadFile]) -> list[Finding]:
         found.append(
             finding(
                 "error",
-                f"{_count(len(skipped), 'file')} cannot be used and were left out",
+                f"{counted(len(skipped), 'unusable file was', 'unusable files were')} left out",
                 "Repair them, or remove them from the set.",
                 map(str, skipped),
             )
@@ -81,7 +80,7 @@ def about_files(scan: ImageScan, skipped: Sequence[BadFile]) -> list[Finding]:
         found.append(
             finding(
                 "warning",
-                f"{_count(len(wrong), 'file')} have a suffix of another format",
+                f"{counted(len(wrong), 'file has', 'files have')} a suffix of another format",
                 "They are read by their content; rename them before other programs stumble.",
                 (f"{scan.names[index]}: is {scan.formats[index]}" for index in wrong),
             )
@@ -142,7 +141,7 @@ def about_splits(counts: dict[str, int]) -> list[Finding]:
         found.append(Finding("note", "All images are in the train split", remedy))
     for name in ("validation", "test"):
         if 0 < counts.get(name, 0) < 100:
-            text = f"The {name} split has only {_count(counts[name], 'image')}"
+            text = f"The {name} split has only {counted(counts[name], 'image')}"
             remedy = f"One image is {100 / counts[name]:.1f} points of accuracy: give the split more images."
             found.append(Finding("warning", text, remedy))
     return found
@@ -168,7 +167,7 @@ def about_classes(counts: ClassCounts, labels: Sequence[str], unit: str) -> list
                 if split == "train"
                 else "Nothing can be measured for them: divide the set again, class by class."
             )
-            text = f"{len(missing)} of {_count(len(labels), 'class', 'classes')} missing in the {split} split"
+            text = f"{len(missing)} of {counted(len(labels), 'class', 'classes')} missing in the {split} split"
             found.append(finding(level, text, remedy, missing))
     if not filled:
         return found
@@ -178,7 +177,7 @@ def about_classes(counts: ClassCounts, labels: Sequence[str], unit: str) -> list
         found.append(
             finding(
                 "warning",
-                f"{_count(len(rare), 'class has', 'classes have')} fewer than {FEW_IMAGES} images in the train split",
+                f"{counted(len(rare), 'class has', 'classes have')} fewer than {FEW_IMAGES} images in the train split",
                 "Collect more, join classes, or start from trained weights.",
                 (f"{labels[index]}: {counts.images[row, index]}" for index in rare.tolist()),
             )
@@ -207,8 +206,8 @@ def about_boxes(table: BoxTable, problems: dict[str, np.ndarray], names: Sequenc
     """
     kinds: tuple[tuple[str, Level, str, str], ...] = (
         ("degenerate", "error", "{} without area, or not finite", "Remove or redraw them."),
-        ("outside", "error", "{} outside their image", "Is the image turned, or was it another size when annotated?"),
-        ("beyond", "warning", "{} partly outside their image", "They are clipped; check what size they were made for."),
+        ("outside", "error", "{} outside the image", "Is the image turned, or was it another size when annotated?"),
+        ("beyond", "warning", "{} partly outside the image", "They are clipped; check what size they were made for."),
         ("two classes", "warning", "{} in the same place as one of another class", "Keep the right one of each pair."),
         ("repeated", "warning", "{} drawn twice", "Remove the copies: each of them counts as an object to be found."),
         ("tiny", "warning", "{} less than 4 pixels wide or high", "Train at a larger image size, or ignore them."),
@@ -221,12 +220,12 @@ def about_boxes(table: BoxTable, problems: dict[str, np.ndarray], names: Sequenc
                 f"{names[table.images[index]]}: {', '.join(f'{value:g}' for value in table.boxes[index])}"
                 for index in indices
             )
-            made = finding(level, text.format(_count(len(indices), "box is", "boxes are")), remedy, boxes)
+            made = finding(level, text.format(counted(len(indices), "box is", "boxes are")), remedy, boxes)
             found.append(made)
     without = np.flatnonzero(table.per_image == 0).tolist()
     if without:
         share = (
-            f"{_count(len(without), 'image')} ({100 * len(without) / len(table.per_image):.1f} %) without any object"
+            f"{counted(len(without), 'image')} ({100 * len(without) / len(table.per_image):.1f} %) without any object"
         )
         remedy = "Right, if there is nothing to find in them; else they teach the net to overlook objects."
         found.append(finding("note", share, remedy, (names[index] for index in without)))
@@ -238,7 +237,7 @@ def about_maps(maps: ClassMaps, names: Sequence[str]) -> list[Finding]:
     found: list[Finding] = []
     if maps.unreadable:
         files = (f"{names[index]}: {reason}" for index, reason in maps.unreadable.items())
-        text = f"The masks of {_count(len(maps.unreadable), 'image')} cannot be read"
+        text = f"The masks of {counted(len(maps.unreadable), 'image')} cannot be read"
         found.append(finding("error", text, "Fetch them again, or remove the images.", files))
     _add(
         found,
@@ -251,94 +250,14 @@ def about_maps(maps: ClassMaps, names: Sequence[str]) -> list[Finding]:
     return found
 
 
-def about_duplicates(
-    duplicates: Duplicates,
-    leaked: dict[tuple[str, str], np.ndarray],
-    scan: ImageScan,
-    examples: Sequence[dict[str, Any]],
-) -> list[Finding]:
-    """Images that occur twice: across splits, with different labels, or just twice.
-
-    Args:
-        duplicates: of the set.
-        leaked: from `leaks`.
-        scan: of the set.
-        examples: N examples, split after split.
-    """
-    found: list[Finding] = []
-    near = {tuple(pair) for pair in duplicates.near.tolist()}
-    counts = {split: scan.splits.count(split) for split in dict.fromkeys(scan.splits)}
-
-    def pair(indices: Iterable[int]) -> str:
-        return " = ".join(scan.names[int(index)] for index in indices)
-
-    for (first, second), pairs in leaked.items():
-        for alike in (False, True):
-            chosen = [row for row in pairs.tolist() if ((min(row), max(row)) in near) == alike]
-            if chosen:
-                images = len({row[1] for row in chosen})
-                one, many = (
-                    ("looks like an image", "look like images") if alike else ("is a copy of one", "are copies of some")
-                )
-                kind = one if images == 1 else many
-                text = (
-                    f"{images:,} of {_count(counts[second], 'image')} of the {second} split"
-                    f" ({100 * images / counts[second]:.1f} %) {kind} of the {first} split"
-                )
-                remedy = (
-                    f"Figures of the {second} split are too good: copies and frames of one scene belong in one split."
-                )
-                # That two images are equal is sure; that they look alike is for a person to judge.
-                found.append(finding("warning" if alike else "error", text, remedy, map(pair, chosen)))
-    pairs = duplicates.pairs()
-    kinds: tuple[tuple[Level, str, np.ndarray], ...] = (
-        ("error", "equal images", pairs[: len(pairs) - len(near)]),
-        ("warning", "look-alikes", duplicates.near),
-    )
-    for level, kind, chosen_pairs in kinds:
-        # Two frames of one scene do not hold the same objects; two equal images do.
-        counts_objects = level == "warning" and any("classes" in example for example in examples[:1])
-        rows = [] if counts_objects else chosen_pairs.tolist()
-        differ = [row for row in rows if _targets(examples[row[0]]) != _targets(examples[row[1]])]
-        if differ:
-            text = f"{_count(len(differ), 'pair')} of {kind} have different labels"
-            remedy = "One of the two labels is wrong, or both hold: look at them."
-            found.append(finding(level, text, remedy, map(pair, differ)))
-    if duplicates.exact:
-        copies = sum(len(group) - 1 for group in duplicates.exact)
-        text = f"{_count(copies, 'image is', 'images are')} a copy of another one"
-        found.append(finding("warning", text, "Remove the copies: they count twice.", map(pair, duplicates.exact)))
-    if len(near):
-        text = f"{_count(len(near), 'pair')} of images look alike"
-        remedy = "Look at them; frames of one scene belong in one split."
-        found.append(finding("note", text, remedy, map(pair, duplicates.near)))
-    return found
-
-
-def about_groups(splits: Mapping[str, Sequence[dict[str, Any]]]) -> list[Finding]:
-    """Groups (of frames, patients, modules ...) that lie in several splits."""
-    where: dict[Any, list[str]] = {}
-    for split, examples in splits.items():
-        for group in {example["group"] for example in examples if example.get("group") is not None}:
-            where.setdefault(group, []).append(split)
-    divided = [f"{group}: {', '.join(names)}" for group, names in where.items() if len(names) > 1]
-    if not divided:
-        return []
-    text = f"{_count(len(divided), 'group lies', 'groups lie')} in more than one split"
-    return [finding("error", text, "Divide the set by group, so that the figures are of groups never seen.", divided)]
-
-
-def _targets(example: dict[str, Any]) -> tuple[int, ...]:
-    return tuple(sorted(classes_of(example).tolist()))
-
-
 def _add(found: list[Finding], chosen: np.ndarray, names: Sequence[str], level: Level, text: str, remedy: str) -> None:
     """Adds a finding about the chosen images, if there are any."""
     indices = np.flatnonzero(chosen).tolist()
     if indices:
-        said = text.format(_count(len(indices), "image is", "images are"))
+        said = text.format(counted(len(indices), "image is", "images are"))
         found.append(finding(level, said, remedy, (names[index] for index in indices)))
 
 
-def _count(number: int, one: str, many: str = "") -> str:
+def counted(number: int, one: str, many: str = "") -> str:
+    """A number with its noun: "1 box is", "2 boxes are"; `many` is `one` with an s where it is left out."""
     return f"{number:,} {one if number == 1 else many or one + 's'}"

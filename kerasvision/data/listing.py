@@ -16,7 +16,7 @@ from kerasvision.errors import DataError
 SHOWN = 20
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, slots=True)
 class Item:
     """One labelled image of a source.
 

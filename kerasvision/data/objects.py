@@ -11,7 +11,7 @@ from kerasvision.data.segmentations import Segmentations, check_segmentation
 _FAR = 1e7  # no image is that wide
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, slots=True)
 class Objects:
     """Boxes of one image, and what belongs to them.
 
@@ -121,4 +121,4 @@ def sound_boxes(boxes: np.ndarray) -> np.ndarray:
     """Which of boxes [N, 4] xyxy have no `box_problem`: bool [N]."""
     low, high = boxes[:, :2], boxes[:, 2:]
     # Comparisons with NaN are false.
-    return ((high > low) & (low > -_FAR) & (high < _FAR)).all(axis=1)
+    return np.all((high > low) & (low > -_FAR) & (high < _FAR), axis=1)

@@ -105,39 +105,44 @@ def _parse(content: bytes) -> tuple[dict[str, str], list[tuple[int, dict[str, st
     parser.buffer_text = True
     page: dict[str, str] = {}
     objects: list[tuple[int, dict[str, str]]] = []
-    path: list[str] = []
     text: list[str] = []
+    add_text = text.append
     fields: dict[str, str] = {}
+    depth = 0
+    second = third = ""  # names of the open elements two and three levels down
 
     def start(tag: str, attributes: dict[str, str]) -> None:
-        nonlocal fields
-        path.append(tag)
+        nonlocal depth, second, third, fields
+        depth += 1
         if tag in _TEXTS:
             text.clear()
-            parser.CharacterDataHandler = text.append
-        elif len(path) <= 2:
-            if tag == "object" and len(path) == 2:
+            parser.CharacterDataHandler = add_text
+        if depth == 3:
+            third = tag
+        elif depth == 2:
+            second = tag
+            if tag == "object":
                 fields = {}
                 objects.append((parser.CurrentLineNumber, fields))
-            elif len(path) == 1 and tag != "annotation":
-                raise VocError(f"not an annotation: expected <annotation> at the top, got <{tag[:30]}>")
+        elif depth == 1 and tag != "annotation":
+            raise VocError(f"not an annotation: expected <annotation> at the top, got <{tag[:30]}>")
 
     def end(tag: str) -> None:
+        nonlocal depth
         if tag in _TEXTS:
             parser.CharacterDataHandler = None
-            depth = len(path)
             # The parts of an object have names and boxes, too: only what stands where it should counts.
             if depth == 4:
-                if path[2] == "bndbox" and path[1] == "object":
+                if third == "bndbox" and second == "object":
                     fields[tag] = "".join(text)
             elif depth == 3:
-                if path[1] == "object":
+                if second == "object":
                     fields[tag] = "".join(text)
-                elif path[1] == "size":
+                elif second == "size":
                     page[tag] = "".join(text)
-            elif depth == 2:
+            elif depth == 2 and tag == "filename":
                 page[tag] = "".join(text)
-        path.pop()
+        depth -= 1
 
     def refuse(name: str, system: str | None, public: str | None, internal: bool) -> None:
         raise VocError("a DOCTYPE, which annotations have no use for; remove it", parser.CurrentLineNumber)

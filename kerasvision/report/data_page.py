@@ -30,9 +30,13 @@ from kerasvision.report.page import environment
 
 SAMPLES = 24
 SHOWN = 12  # The others are folded away.
-PAIRS = 16
+PAIRS = 18
 SIDE = 400
-_KINDS = {"error": "Spoils training or its figures", "warning": "May spoil them", "note": "Good to know"}
+_KINDS = {
+    "error": "Spoils training or its figures",
+    "warning": "May spoil training or its figures",
+    "note": "Good to know",
+}
 
 
 def render(report: DataReport) -> str:
@@ -260,11 +264,13 @@ def _pairs(report: DataReport) -> list[dict[str, Any]]:
         tuple(pair): int(bits)
         for pair, bits in zip(report.duplicates.near.tolist(), report.duplicates.distances, strict=True)
     }
-    across = [tuple(row) for pairs in report.leaked.values() for row in pairs.tolist()]
     # Of the frames of one scene one pair is enough, as long as their labels agree.
     pairs = report.duplicates.pairs()
     groups = connected(pairs, len(scan))
     group_of = {index: number for number, group in enumerate(groups) for index in group}
+    across: list[tuple[int, ...]] = []
+    for leaking in report.leaked.values():
+        across += {group_of[row[0]]: tuple(row) for row in reversed(leaking.tolist())}.values()
     within = [tuple(row) for row in pairs.tolist()]
     differ = [pair for pair in within if report.boxes is None and _differ(examples, pair)]
     firsts = {group_of[pair[0]]: pair for pair in reversed(within)}

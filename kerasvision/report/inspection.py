@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from kerasvision.boxes import AnchorFit, fit_anchors, measure_anchors
-from kerasvision.data import Data, load_data
+from kerasvision.data import Data, load_data, repetitions
 from kerasvision.data import findings as rules
 from kerasvision.data import statistics as numbers
 from kerasvision.data.duplicates import Duplicates, find_duplicates, leaks
@@ -193,8 +193,8 @@ def inspect(
         counts, unit = numbers.ClassCounts(tuple(splits), maps.pixels, maps.images), "pixels"
     found = [
         *rules.about_splits({name: len(part) for name, part in splits.items()}),
-        *rules.about_groups(splits),
-        *rules.about_duplicates(duplicates, leaked, scan, examples),
+        *repetitions.about_groups(splits),
+        *repetitions.about_duplicates(duplicates, leaked, scan, examples),
         *rules.about_files(scan, data.skipped),
         *(rules.about_boxes(boxes.table, boxes.problems, scan.names) if boxes is not None else ()),
         *(rules.about_maps(maps, scan.names) if maps is not None else ()),

@@ -43,7 +43,7 @@ def histogram(values: np.ndarray, log: bool = False, bins: int = 30) -> tuple[np
     return edges, np.histogram(values, edges)[0]
 
 
-def bar_chart(title: str, edges: Sequence[float], counts: Sequence[int], axis: str, unit: str = "images") -> Markup:
+def bar_chart(title: str, edges: np.ndarray, counts: np.ndarray, axis: str, unit: str = "images") -> Markup:
     """A histogram; bins are drawn equally wide, whatever they cover.
 
     Args:
@@ -56,16 +56,15 @@ def bar_chart(title: str, edges: Sequence[float], counts: Sequence[int], axis: s
     Returns:
         An <svg> element; nothing where there are no bins.
     """
-    edges_, counts_ = np.asarray(edges, np.float64), np.asarray(counts)
-    if not len(counts_):
+    if not len(counts):
         return Markup("")
-    ticks = nice_ticks(0, float(counts_.max()) or 1)
-    single = bool((edges_ == np.rint(edges_)).all() and (np.diff(edges_) == 1).all())
-    room = (WIDTH - LEFT - RIGHT) / len(counts_)
-    parts = [_open(f"{title}: {int(counts_.sum()):,} {unit}"), *_rows(ticks)]
-    for index, count in enumerate(counts_):
+    ticks = nice_ticks(0, float(counts.max()) or 1)
+    single = bool((edges == np.rint(edges)).all() and (np.diff(edges) == 1).all())
+    room = (WIDTH - LEFT - RIGHT) / len(counts)
+    parts = [_open(f"{title}: {int(counts.sum()):,} {unit}"), *_rows(ticks)]
+    for index, count in enumerate(counts):
         top = _y(count, ticks)
-        name = f"{edges_[index]:.6g}" if single else f"{edges_[index]:.4g} to {edges_[index + 1]:.4g}"
+        name = f"{edges[index]:.6g}" if single else f"{edges[index]:.4g} to {edges[index + 1]:.4g}"
         parts.append(
             Markup(
                 '<g><title>{}</title><rect class="fill" x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.1f}"/></g>'
@@ -77,8 +76,8 @@ def bar_chart(title: str, edges: Sequence[float], counts: Sequence[int], axis: s
                 HEIGHT - BOTTOM - top,
             )
         )
-    for index in _labelled(edges_, single):
-        parts.append(_tick(LEFT + (index + 0.5 * single) * room, _number(edges_[index], False)))
+    for index in _labelled(edges, single):
+        parts.append(_tick(LEFT + (index + 0.5 * single) * room, _number(edges[index], False)))
     parts.append(_axis(axis))
     return Markup("").join(parts)
 
