@@ -10,6 +10,7 @@ import numpy as np
 
 from kerasvision.augment import moves
 from kerasvision.augment.base import Example, chance, require, require_probability, require_range
+from kerasvision.boxes.iou import pairwise_iou
 
 Range = tuple[float, float]
 
@@ -235,7 +236,7 @@ class SSDCrop(Geometric):
         ratio = shares[:, 0] / shares[:, 1]
         centers = (boxes[:, :2] + boxes[:, 2:]) / 2
         inside = ((centers > parts[:, None, :2]) & (centers < parts[:, None, 2:])).all(axis=-1)
-        good = (_overlaps(parts, boxes) >= least) & inside
+        good = (pairwise_iou(parts, boxes) >= least) & inside
         found = np.flatnonzero(good.any(axis=1) & (ratio >= self.ratio[0]) & (ratio <= self.ratio[1]))
         if not len(found):
             return None
@@ -250,14 +251,6 @@ class SSDCrop(Geometric):
         centers = (example["boxes"][:, :2] + example["boxes"][:, 2:]) / 2 - (left, top)
         inside = (centers > 0).all(axis=-1) & (centers < (width, height)).all(axis=-1)
         return moves.window(moves.select_objects(example, inside), left, top, height, width)
-
-
-def _overlaps(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """IoU [N, M] of boxes [N, 4] and [M, 4] xyxy."""
-    low = np.maximum(boxes[:, None, :2], others[:, :2])
-    high = np.minimum(boxes[:, None, 2:], others[:, 2:])
-    both = np.prod(np.maximum(high - low, 0), axis=-1)
-    return both / np.maximum(moves.areas(boxes)[:, None] + moves.areas(others) - both, 1e-9)
 
 
 @dataclasses.dataclass(frozen=True)
