@@ -19,7 +19,8 @@ from kerasvision.masks import PackedMasks, decode_masks
 from kerasvision.preprocessing import Preprocessing
 
 MIN_VISIBLE = 0.1
-_DRAFTS = (8, 4, 2)
+# OpenCV reads a JPEG file at these fractions without decoding the rest.
+_DRAFTS = {8: cv2.IMREAD_REDUCED_COLOR_8, 4: cv2.IMREAD_REDUCED_COLOR_4, 2: cv2.IMREAD_REDUCED_COLOR_2}
 
 Window = tuple[int, int, int, int]
 
@@ -132,17 +133,16 @@ class Loader:
 
 
 def _decode_part(content: bytes, part: Window, target: tuple[int, int]) -> np.ndarray:
+    """A part of a JPEG file; OpenCV gives TensorFlow's pixels here, in less time."""
     left, top, height, width = part
-    # Arrays and no tensors: what TensorFlow would do to lists of numbers costs a tenth of the decoding.
-    options = {"contents": content, "channels": 3, "dct_method": "INTEGER_ACCURATE"}
+    data = np.frombuffer(content, np.uint8)
     ratio = next((each for each in _DRAFTS if height >= each * target[0] and width >= each * target[1]), 1)
-    if ratio > 1:
-        small = memoryview(tf.raw_ops.DecodeJpeg(ratio=ratio, **options))
-        return np.asarray(small)[
-            top // ratio : -(-(top + height) // ratio), left // ratio : -(-(left + width) // ratio)
-        ]
-    crop = np.array([top, left, height, width], np.int32)
-    return np.asarray(memoryview(tf.raw_ops.DecodeAndCropJpeg(crop_window=crop, **options)))
+    if ratio == 1:
+        whole = cv2.imdecode(data, cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION)
+        return whole[top : top + height, left : left + width]
+    small = cv2.imdecode(data, _DRAFTS[ratio] | cv2.IMREAD_IGNORE_ORIENTATION)
+    rows = slice(top // ratio, -(-(top + height) // ratio))
+    return cv2.cvtColor(small[rows, left // ratio : -(-(left + width) // ratio)], cv2.COLOR_BGR2RGB)
 
 
 def follow(example: Example, source: tuple[int, int], fitting: Preprocessing) -> Example:
