@@ -2,7 +2,7 @@
 
 import dataclasses
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import cv2
@@ -29,6 +29,16 @@ class PackedMasks:
     def pack(cls, masks: np.ndarray) -> "PackedMasks":
         """From bool or 0/1 masks [N, H, W]."""
         return cls(np.ascontiguousarray(np.packbits(masks, axis=0, bitorder="little").transpose(1, 2, 0)), len(masks))
+
+    @classmethod
+    def decode(cls, segmentations: Sequence[Any], size: tuple[int, int]) -> "PackedMasks":
+        """From COCO's "segmentation" fields; arguments as in `decode_masks`."""
+        # Run lengths go down the columns, so planes are filled lying on their sides.
+        sideways = stack_of_planes((size[1], size[0]), len(segmentations))
+        for index, mask in enumerate(_decoded(segmentations, size)):
+            if mask is not None:
+                sideways[index // _BITS] |= mask.T << np.uint8(index % _BITS)
+        return cls(np.ascontiguousarray(sideways.transpose(2, 1, 0)), len(segmentations))
 
     def unpack(self) -> np.ndarray:
         """uint8 [N, H, W] of zeros and ones."""
@@ -188,17 +198,23 @@ def decode_masks(segmentations: Sequence[Any], size: tuple[int, int]) -> np.ndar
     Returns:
         uint8 [N, H, W].
     """
+    masks = np.zeros((len(segmentations), *size), np.uint8)
+    for target, mask in zip(masks, _decoded(segmentations, size), strict=True):
+        if mask is not None:
+            target[:] = mask
+    return masks
+
+
+def _decoded(segmentations: Sequence[Any], size: tuple[int, int]) -> Iterator[np.ndarray | None]:
+    """uint8 [H, W] of each instance, its columns contiguous; None where it has no outline."""
     from pycocotools import mask as coco
 
-    masks = np.zeros((len(segmentations), *size), np.uint8)
-    for target, segmentation in zip(masks, segmentations, strict=True):
+    for segmentation in segmentations:
         if isinstance(segmentation, dict):
             counts = segmentation["counts"]
-            whole = coco.frPyObjects(segmentation, *size) if isinstance(counts, list) else segmentation
-            target[:] = coco.decode(whole)
-        elif segmentation:
-            target[:] = coco.decode(coco.merge(coco.frPyObjects(list(segmentation), *size)))
-    return masks
+            yield coco.decode(coco.frPyObjects(segmentation, *size) if isinstance(counts, list) else segmentation)
+        else:
+            yield coco.decode(coco.merge(coco.frPyObjects(list(segmentation), *size))) if segmentation else None
 
 
 def encode_mask(mask: np.ndarray) -> dict[str, Any]:

@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from kerasvision.boxes.iou import size_iou
+from kerasvision.boxes.overlap import size_iou
 
 ROUNDS = 300
 # More boxes than this change an anchor by less than a pixel; a seeded sample of them is as good.

@@ -155,7 +155,8 @@ class Data:
             labels = self._targets(examples)
             if transforms or not labels:
                 loader = Loader(examples, self.infos, len(self.labels), channels)
-                loader.keep(own_size and cache and loader.bytes() <= CACHE_BYTES)
+                if cache:
+                    loader.keep(CACHE_BYTES, images=own_size)
                 soft = any(getattr(transform, "mixes", False) for transform in transforms)
                 count = most_objects(examples, transforms) if max_objects is None else max_objects
                 arrays = Targets(examples[0], image_size, len(self.labels), count, soft, mask_stride)

@@ -1,6 +1,7 @@
 """Index -> example with pixels and everything that belongs to them, in NumPy: what augmentation begins with."""
 
 import math
+import operator
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,7 +16,7 @@ from kerasvision.data.listing import bullet_list
 from kerasvision.data.mask_files import read_segmentation
 from kerasvision.data.storage import read_bytes
 from kerasvision.errors import DataError
-from kerasvision.masks import PackedMasks, decode_masks
+from kerasvision.masks import PackedMasks
 from kerasvision.preprocessing import Preprocessing
 
 MIN_VISIBLE = 0.1
@@ -54,14 +55,16 @@ class Loader:
         self.labels = labels
         self.channels = channels
         self._kept: dict[int, np.ndarray] | None = None
+        self._kept_masks: dict[int, PackedMasks] | None = None
 
-    def keep(self, wanted: bool) -> None:
-        """Whether decoded images stay in memory."""
-        self._kept = {} if wanted else None
-
-    def bytes(self) -> int:
-        """What all images take in memory."""
-        return sum(math.prod(self.size(index)) for index in range(len(self.examples))) * self.channels
+    def keep(self, most: int, images: bool) -> None:
+        """Let decoded images and masks stay in memory, each where all of them take no more than so many bytes."""
+        pixels = [math.prod(self.size(index)) for index in range(len(self.examples))]
+        planes = [-(-len(example.get("masks", ())) // 8) for example in self.examples]
+        if images and sum(pixels) * self.channels <= most:
+            self._kept = {}
+        if sum(map(operator.mul, pixels, planes)) <= most:
+            self._kept_masks = {}
 
     def size(self, index: int) -> tuple[int, int]:
         """(H, W) of the upright image."""
@@ -115,8 +118,16 @@ class Loader:
             mask = example["segmentation"]
             example["segmentation"] = mask.astype(np.uint8) if isinstance(mask, np.ndarray) else read_segmentation(mask)
         if "masks" in example:
-            example["masks"] = PackedMasks.pack(decode_masks(example["masks"], self.size(index)))
+            example["masks"] = self._masks(index)
         return example
+
+    def _masks(self, index: int) -> PackedMasks:
+        if self._kept_masks is not None and index in self._kept_masks:
+            return self._kept_masks[index]
+        masks = PackedMasks.decode(self.examples[index]["masks"], self.size(index))
+        if self._kept_masks is not None:
+            self._kept_masks[index] = masks
+        return masks
 
     def __call__(self, index: int) -> Example:
         """An example at its own size."""
@@ -247,5 +258,6 @@ class Targets:
     def _objects(self, values: Any, kept: np.ndarray) -> np.ndarray:
         if not isinstance(values, PackedMasks):
             return np.asarray(values)[kept]
-        half = self.mask_stride // 2
-        return values.select(kept).unpack()[:, half :: self.mask_stride, half :: self.mask_stride]
+        step = self.mask_stride
+        coarse = values.move(lambda planes: np.ascontiguousarray(planes[step // 2 :: step, step // 2 :: step]))
+        return coarse.select(kept).unpack()

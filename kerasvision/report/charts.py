@@ -25,7 +25,7 @@ def nice_ticks(low: float, high: float, count: int = 5) -> list[float]:
     Returns:
         Rising ticks; the first is <= low and the last >= high.
     """
-    if high <= low:
+    if high - low <= 1e-9 * max(abs(low), abs(high), 1e-9):
         margin = abs(low) * 0.1 or 1.0
         low, high = low - margin, high + margin
     raw = (high - low) / max(count - 1, 1)
