@@ -10,7 +10,7 @@ demo: $(VENV)/.installed
 	$(BIN)/kerasvision demo
 
 test: $(VENV)/.installed-test
-	$(BIN)/python -m pytest -m "not slow" --cov --cov-report=term
+	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile --cov --cov-report=term
 
 # With the contract over every registered backbone (tests/zoo): an hour or two.
 test-full: $(VENV)/.installed-test
