@@ -10,7 +10,7 @@ import numpy as np
 
 from kerasvision.augment import moves
 from kerasvision.augment.base import Example, chance, require, require_probability, require_range
-from kerasvision.boxes.iou import pairwise_iou
+from kerasvision.boxes import pairwise_iou
 
 Range = tuple[float, float]
 

@@ -21,6 +21,7 @@ from kerasvision.preprocessing import Preprocessing
 
 MIN_VISIBLE = 0.1
 # OpenCV reads a JPEG file at these fractions without decoding the rest.
+_WHOLE = cv2.IMREAD_COLOR_RGB
 _DRAFTS = {8: cv2.IMREAD_REDUCED_COLOR_8, 4: cv2.IMREAD_REDUCED_COLOR_4, 2: cv2.IMREAD_REDUCED_COLOR_2}
 
 Window = tuple[int, int, int, int]
@@ -94,12 +95,13 @@ class Loader:
         if info is None:
             decoded = as_pixels(self.examples[index]["image"])
         else:
-            content = read_bytes(self.examples[index]["image"])
+            name = self.examples[index]["image"]
+            content = read_bytes(name)
             if part is None:
                 with tf.device("CPU"):
                     decoded = decode_content(content, info.decoder, info.orientation).numpy()
             else:
-                decoded = _decode_part(content, part, target)
+                decoded = _decode_part(name, content, part, target)
         if decoded.shape[-1] != self.channels:
             decoded = to_channels(tf.constant(decoded), self.channels).numpy()
         if self._kept is not None:
@@ -143,17 +145,16 @@ class Loader:
         return follow({"image": image, **rest}, self.size(index), fitting)
 
 
-def _decode_part(content: bytes, part: Window, target: tuple[int, int]) -> np.ndarray:
+def _decode_part(name: str, content: bytes, part: Window, target: tuple[int, int]) -> np.ndarray:
     """A part of a JPEG file; OpenCV gives TensorFlow's pixels here, in less time."""
     left, top, height, width = part
-    data = np.frombuffer(content, np.uint8)
     ratio = next((each for each in _DRAFTS if height >= each * target[0] and width >= each * target[1]), 1)
-    if ratio == 1:
-        whole = cv2.imdecode(data, cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION)
-        return whole[top : top + height, left : left + width]
-    small = cv2.imdecode(data, _DRAFTS[ratio] | cv2.IMREAD_IGNORE_ORIENTATION)
+    pixels = cv2.imdecode(np.frombuffer(content, np.uint8), _DRAFTS.get(ratio, _WHOLE) | cv2.IMREAD_IGNORE_ORIENTATION)
+    if pixels is None:
+        raise DataError(f"{name} cannot be read any more: it has changed since it was inspected. Load the data again.")
     rows = slice(top // ratio, -(-(top + height) // ratio))
-    return cv2.cvtColor(small[rows, left // ratio : -(-(left + width) // ratio)], cv2.COLOR_BGR2RGB)
+    wanted = pixels[rows, left // ratio : -(-(left + width) // ratio)]
+    return wanted if ratio == 1 else cv2.cvtColor(wanted, cv2.COLOR_BGR2RGB)
 
 
 def follow(example: Example, source: tuple[int, int], fitting: Preprocessing) -> Example:

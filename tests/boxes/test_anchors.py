@@ -1,49 +1,11 @@
-"""Overlap and anchors: against brute force, and against what must hold for any boxes."""
-
-import itertools
+"""Fitted anchors: of clusters that are known, and what must hold for any sizes."""
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kerasvision.boxes import fit_anchors, measure_anchors, pairwise_iou, size_iou
-
-
-def pixel_iou(first, second, side=24):
-    """By counting pixels of a raster."""
-
-    def raster(box):
-        mask = np.zeros((side, side), bool)
-        mask[box[1] : max(box[3], box[1]), box[0] : max(box[2], box[0])] = True
-        return mask
-
-    a, b = raster(first), raster(second)
-    return (a & b).sum() / max((a | b).sum(), 1)
-
-
-corner = st.integers(0, 24)
-box_lists = st.lists(st.tuples(corner, corner, corner, corner), min_size=1, max_size=5)
-
-
-@given(box_lists, box_lists)
-def test_iou_counts_pixels(first, second):
-    found = pairwise_iou(np.array(first), np.array(second))
-    assert found.shape == (len(first), len(second))
-    for (i, a), (j, b) in itertools.product(enumerate(first), enumerate(second)):
-        assert found[i, j] == pytest.approx(pixel_iou(a, b))
-
-
-def test_iou_of_no_boxes():
-    assert pairwise_iou(np.zeros((0, 4)), np.ones((3, 4))).shape == (0, 3)
-
-
-@given(st.lists(st.tuples(st.integers(1, 24), st.integers(1, 24)), min_size=1, max_size=6))
-def test_size_iou_is_the_iou_of_boxes_in_one_corner(sizes):
-    sizes = np.array(sizes)
-    boxes = np.concatenate([np.zeros_like(sizes), sizes], axis=1)
-    assert np.allclose(size_iou(sizes, sizes), pairwise_iou(boxes, boxes))
-    assert np.allclose(np.diag(size_iou(sizes, sizes)), 1)
+from kerasvision.boxes import fit_anchors, measure_anchors, size_iou
 
 
 def test_anchors_find_clusters():
