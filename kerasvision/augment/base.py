@@ -37,6 +37,7 @@ class Mixing(Protocol):
     """A transform that puts several examples together."""
 
     mixes: ClassVar[bool]
+    images: ClassVar[int]
 
     def __call__(self, example: Example, rng: np.random.Generator, draw: Callable[[], Example]) -> Example:
         """Transform one example.

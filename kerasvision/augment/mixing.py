@@ -42,6 +42,8 @@ class Mixer(abc.ABC):
     """
 
     mixes: ClassVar[bool] = True
+    # Examples that are put together.
+    images: ClassVar[int] = 2
     probability: float = 1.0
     min_visible: float = 0.1
     classes: int | None = None

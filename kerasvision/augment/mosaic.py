@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
+from typing import ClassVar
 
 import cv2
 import numpy as np
@@ -22,6 +23,8 @@ class Mosaic(Mixer):
         scale: smallest and largest size of an image, relative to the size at which it fits into the result; more where
             it would not fill its part.
     """
+
+    images: ClassVar[int] = 4
 
     size: tuple[int, int] | None = None
     center: Range = (0.25, 0.75)

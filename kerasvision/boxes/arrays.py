@@ -1,4 +1,8 @@
-"""What the box functions share: NumPy or `keras.ops`, and rows by index."""
+"""What the box functions share: NumPy or `keras.ops`, and rows by index.
+
+Tensors of different shapes are subtracted here, never added: `keras.ops.add` on TensorFlow takes a second tensor with
+one axis longer than 1 for a bias (Keras 3.15), and [1, N, 1] + [1, 1, N] has the shape [1, N, 1].
+"""
 
 from typing import Any
 
@@ -37,10 +41,10 @@ def gather_rows(values: Any, index: Any) -> Any:
         [B, D, F].
     """
     rows, width = values.shape[1:]
-    return ops.take(ops.reshape(values, (-1, width)), ops.cast(index, "int32") + row_offsets(index, rows), axis=0)
+    return ops.take(ops.reshape(values, (-1, width)), flat_index(index, rows), axis=0)
 
 
-def row_offsets(like: Any, rows: int) -> Any:
-    """int32 [B, 1]: where each image's rows begin in a flat table with so many `rows` an image."""
-    ones = ops.ones_like(like[:, :1], dtype="int32")
-    return (ops.cumsum(ones, axis=0) - 1) * rows
+def flat_index(index: Any, rows: int) -> Any:
+    """Indices [B, D] of rows in each image, as int32 indices into a flat table with so many `rows` an image."""
+    images = ops.cumsum(ops.ones_like(index[:, :1], dtype="int32"), axis=0)
+    return ops.cast(index, "int32") - (1 - images) * rows

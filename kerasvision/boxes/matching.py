@@ -6,11 +6,12 @@ either; anchors that lie in one count neither as object nor as background. No gr
 
 from typing import Any, Literal, NamedTuple
 
+import numpy as np
 from keras import ops
 
 from kerasvision.boxes.arrays import gather_rows
-from kerasvision.boxes.formats import split, to_center
-from kerasvision.boxes.overlap import covered, pairwise, pairwise_iou, size_iou
+from kerasvision.boxes.formats import box_areas, split, to_center
+from kerasvision.boxes.overlap import pairwise, shared_area, size_iou
 
 CROWD_SHARE = 0.5
 # Overlaps that differ by less are equal.
@@ -71,7 +72,7 @@ def match_overlaps(
     anchors = ops.stop_gradient(ops.cast(anchors, "float32"))
     boxes, wanted, crowds = _objects(boxes, valid, crowd)
     # [B, M, A]
-    overlap = ops.where(wanted[..., None], pairwise_iou(boxes, anchors), 0.0)
+    overlap, crowded = _overlaps(boxes, wanted, crowds, anchors)
     rank = overlap
     if keep_best != "no":
         best, place = _first_best(overlap, axis=2)
@@ -84,7 +85,7 @@ def match_overlaps(
     best, index = _first_best(rank, axis=1)
     best, index = best[:, 0], index[:, 0]
     chosen = ops.logical_and(best >= positive, best > 0)
-    doubtful = ops.logical_or(best >= negative, _in_crowd(boxes, crowds, anchors))
+    doubtful = ops.logical_or(ops.logical_and(best >= negative, best > 0), crowded)
     return _match(index, chosen, doubtful, ops.where(best >= 2.0, best - 2.0, best))
 
 
@@ -132,9 +133,9 @@ def match_best_size(
     claims = ops.where(ops.logical_and(first, best > 0), similar, 0.0)
     claim, index = _first_best(claims, axis=1)
     chosen = claim[:, 0] > 0
-    overlap = ops.max(ops.where(wanted[..., None], pairwise_iou(boxes, found), 0.0), axis=1)
-    doubtful = ops.logical_or(overlap > ignore, _in_crowd(boxes, crowds, found))
-    return _match(index[:, 0], chosen, doubtful, ops.ones_like(overlap))
+    overlap, crowded = _overlaps(boxes, wanted, crowds, found)
+    doubtful = ops.logical_or(ops.max(overlap, axis=1) > ignore, crowded)
+    return _match(index[:, 0], chosen, doubtful, 1.0)
 
 
 def match_aligned(
@@ -179,11 +180,11 @@ def match_aligned(
     found = ops.stop_gradient(ops.cast(found, "float32"))
     centers, strides = ops.cast(centers, "float32"), ops.cast(strides, "float32")
     boxes, wanted, crowds = _objects(boxes, valid, crowd)
-    near = ops.logical_and(_centers_inside(centers, boxes, ops.min(strides)), wanted[..., None])
+    near = _centers_inside(centers, boxes, ops.min(strides))
     # [B, M, A]; one product instead of a gather along the classes.
     score = ops.matmul(ops.one_hot(ops.cast(classes, "int32"), scores.shape[-1]), ops.transpose(scores, (0, 2, 1)))
-    overlap = ops.where(near, pairwise_iou(boxes, found), 0.0)
-    aligned = ops.where(near, ops.power(ops.maximum(score, 0.0), alpha) * ops.power(overlap, beta), 0.0)
+    overlap = ops.where(near, _overlaps(boxes, wanted, None, found)[0], 0.0)
+    aligned = ops.power(ops.maximum(score, 0.0), alpha) * ops.power(overlap, beta)
     least = ops.top_k(aligned, min(top, aligned.shape[2]))[0][..., -1:]
     chosen = ops.logical_and(aligned >= least, aligned > 0)
     # An object without an overlap at all keeps no anchor; one anchor keeps one object.
@@ -192,8 +193,9 @@ def match_aligned(
     aligned, overlap = ops.where(owner, aligned, 0.0), ops.where(owner, overlap, 0.0)
     scale = ops.max(overlap, axis=2, keepdims=True) / ops.maximum(ops.max(aligned, axis=2, keepdims=True), _TINY)
     quality = ops.max(ops.minimum(aligned * scale, 1.0), axis=1)
-    doubtful = _in_crowd(boxes, crowds, _cells(centers, strides))
-    return _match(index[:, 0], claim[:, 0] > 0, doubtful, quality)
+    shared = 0.0 if crowds is None else pairwise(shared_area, boxes, _cells(centers, strides))
+    crowded = _in_crowd(shared, crowds, strides * strides)
+    return _match(index[:, 0], claim[:, 0] > 0, crowded, quality)
 
 
 def gather_objects(values: Any, match: Match) -> Any:
@@ -225,12 +227,25 @@ def _objects(boxes: Any, valid: Any, crowd: Any) -> tuple[Any, Any, Any]:
     return boxes, ops.logical_and(real, ops.logical_not(crowd)), ops.logical_and(real, crowd)
 
 
-def _in_crowd(boxes: Any, crowds: Any, anchors: Any) -> Any:
+def _overlaps(boxes: Any, wanted: Any, crowds: Any, anchors: Any) -> tuple[Any, Any]:
+    """IoU of wanted objects with anchors, [B, M, A], 0 for others; whether anchors lie in a crowd, [B, A].
+
+    As few passes over [B, M, A] as can be: this is most of the work of a match, and has no gradient to protect.
+    """
+    shared = pairwise(shared_area, boxes, anchors)
+    areas = box_areas(anchors)
+    # An object that is not wanted has an endless area, and an IoU of 0.
+    own = ops.where(wanted, box_areas(boxes), np.inf)[..., None]
+    union = own - (shared - (areas if len(areas.shape) == 1 else areas[:, None]))
+    return shared / ops.maximum(union, _TINY), _in_crowd(shared, crowds, areas)
+
+
+def _in_crowd(shared: Any, crowds: Any, areas: Any) -> Any:
     """Whether at least half of an anchor lies in one crowd, [B, A]."""
     if crowds is None:
         return False
-    share = ops.where(crowds[..., None], pairwise(covered, boxes, anchors), 0.0)
-    return ops.max(share, axis=1) >= CROWD_SHARE
+    largest = ops.max(ops.where(crowds[..., None], shared, 0.0), axis=1)
+    return ops.logical_and(largest >= CROWD_SHARE * areas, areas > 0)
 
 
 def _match(index: Any, chosen: Any, doubtful: Any, quality: Any) -> Match:

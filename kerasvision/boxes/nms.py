@@ -3,17 +3,17 @@
 It runs in every exported file. `candidates` of the box-and-class pairs with the highest scores are compared with one
 another; what is left are `detections` an image. Greedy suppression, hard and soft, is one loop over a matrix of what
 each candidate leaves of the others: take the best candidate, multiply all scores with its row. The loop is unrolled:
-`detections` times the same three small operations need no control flow, are exact for any boxes, and run faster in
-TFLite (0.2 ms for 100 of 300) than its WHILE or a product with the whole matrix until nothing changes.
+`detections` times the same few small operations need no control flow and are exact for any boxes. In TFLite, 100
+steps over 300 candidates take 0.2 ms, as long as a WHILE and half as long as multiplying with the whole matrix 16
+times, which is exact for short chains of boxes only.
 """
 
 from collections.abc import Callable
 from typing import Any, Literal
 
-import numpy as np
 from keras import ops
 
-from kerasvision.boxes.arrays import gather_rows, row_offsets
+from kerasvision.boxes.arrays import flat_index, gather_rows
 from kerasvision.boxes.overlap import pairwise_iou
 
 Tensors = dict[str, Any]
@@ -132,15 +132,15 @@ def matrix_nms(
     _require_decay(decay, sigma)
     found = _Candidates(boxes, scores, least_score, candidates, by_class)
     # [B, C, C]: row j, column i, for each j better than i.
-    better = ops.cast(np.triu(np.ones((found.count, found.count)), 1), "float32")
-    overlap = found.overlap() * better
+    better = found.rank[:, :, None] < found.rank[:, None, :]
+    overlap = ops.where(better, found.overlap(), 0.0)
     # [B, C, 1]: the largest overlap of j with one that is better than j.
     own = ops.max(overlap, axis=1)[:, :, None]
     if decay == "gaussian":
         left = ops.exp((own * own - overlap * overlap) / sigma)
     else:
         left = (1.0 - overlap) / ops.maximum(1.0 - own, 1e-6)
-    left = ops.min(ops.where(better > 0, left, 1.0), axis=1)
+    left = ops.min(ops.where(better, left, 1.0), axis=1)
     scores, index = ops.top_k(found.scores * left, min(detections, found.count))
     return found.take(scores, index, detections)
 
@@ -165,6 +165,8 @@ class _Candidates:
         place = ops.floor_divide(pairs, classes)
         self.classes = pairs - place * classes
         self.boxes = gather_rows(gather_rows(boxes, rows), place)
+        # 1..C in each image. From the scores, or a file would hold comparisons of ranks as constants of [C, C].
+        self.rank = ops.cumsum(ops.cast(self.scores >= 0, "int32"), axis=1)
         self.least_score = least_score
         self.by_class = by_class
 
@@ -191,15 +193,18 @@ class _Candidates:
 
 def _greedy(found: _Candidates, left: Callable[[Any], Any], detections: int) -> Tensors:
     """Takes the best candidate again and again, and multiplies the scores of the others with what it leaves of them."""
-    keep = left(found.overlap()) * ops.cast(1 - np.eye(found.count), "float32")
+    # A candidate leaves nothing of itself: it is taken once.
+    others = ops.not_equal(found.rank[:, :, None], found.rank[:, None, :])
+    keep = ops.where(others, left(found.overlap()), 0.0)
     table = ops.reshape(keep, (-1, found.count))
-    start = row_offsets(found.scores, found.count)
+    # [B, 1]: minus the first row of each image.
+    starts = -flat_index(ops.zeros_like(found.scores[:, :1]), found.count)
     scores, tops, places = found.scores, [], []
     for _ in range(min(detections, found.count)):
         # Not argmax: TFLite has no operation for how Keras orders 0.0 and -0.0 in it.
         top, place = ops.top_k(scores, 1)
         place = ops.cast(place, "int32")
-        scores = scores * ops.take(table, (place + start)[:, 0], axis=0)
+        scores = scores * ops.take(table, (place - starts)[:, 0], axis=0)
         tops.append(top)
         places.append(place)
     return found.take(ops.concatenate(tops, axis=1), ops.concatenate(places, axis=1), detections)

@@ -90,6 +90,24 @@ def ciou(first: Any, second: Any) -> Any:
     return overlap - _distance(first, second) - weight * aspect
 
 
+def shared_area(first: Any, second: Any) -> Any:
+    """Area of the intersection, in square pixels.
+
+    Args:
+        first: xyxy [..., 4].
+        second: xyxy [..., 4].
+
+    Returns:
+        [...] at least 0.
+    """
+    first, second = as_float(first), as_float(second)
+    xp = namespace(first, second)
+    (ax0, ay0, ax1, ay1), (bx0, by0, bx1, by1) = split(first), split(second)
+    width = xp.minimum(ax1, bx1) - xp.maximum(ax0, bx0)
+    height = xp.minimum(ay1, by1) - xp.maximum(ay0, by0)
+    return xp.maximum(width, 0) * xp.maximum(height, 0)
+
+
 def covered(first: Any, second: Any) -> Any:
     """Share of the area of `second` that `first` covers, the overlap of detections (second) with crowds (first).
 
@@ -101,14 +119,14 @@ def covered(first: Any, second: Any) -> Any:
         [...] in 0..1; 0 where the second box is empty.
     """
     first, second = as_float(first), as_float(second)
-    return ratio(_shared(first, second), box_areas(second))
+    return ratio(shared_area(first, second), box_areas(second))
 
 
 def pairwise(measure: Callable[[Any, Any], Any], first: Any, second: Any) -> Any:
     """A measure of every box with every other.
 
     Args:
-        measure: `iou`, `giou`, `diou`, `ciou` or `covered`.
+        measure: `iou`, `giou`, `diou`, `ciou`, `covered` or `shared_area`.
         first: xyxy [..., N, 4].
         second: xyxy [..., M, 4].
 
@@ -144,21 +162,13 @@ def size_iou(first: Any, second: Any) -> Any:
     first, second = as_float(first)[..., :, None, :], as_float(second)[..., None, :, :]
     xp = namespace(first, second)
     shared = xp.minimum(first[..., 0], second[..., 0]) * xp.minimum(first[..., 1], second[..., 1])
-    return ratio(shared, first[..., 0] * first[..., 1] + second[..., 0] * second[..., 1] - shared)
-
-
-def _shared(first: Any, second: Any) -> Any:
-    """Area of the intersection."""
-    xp = namespace(first, second)
-    (ax0, ay0, ax1, ay1), (bx0, by0, bx1, by1) = split(first), split(second)
-    width = xp.minimum(ax1, bx1) - xp.maximum(ax0, bx0)
-    height = xp.minimum(ay1, by1) - xp.maximum(ay0, by0)
-    return xp.maximum(width, 0) * xp.maximum(height, 0)
+    return ratio(shared, first[..., 0] * first[..., 1] - shared - -second[..., 0] * second[..., 1])
 
 
 def _shared_and_union(first: Any, second: Any) -> tuple[Any, Any]:
-    shared = _shared(first, second)
-    return shared, box_areas(first) + box_areas(second) - shared
+    shared = shared_area(first, second)
+    # Subtracted, see `arrays`.
+    return shared, box_areas(first) - shared - -box_areas(second)
 
 
 def _hull(first: Any, second: Any) -> tuple[Any, Any]:

@@ -256,5 +256,5 @@ def most_objects(examples: Sequence[Example], transforms: Sequence[Any]) -> int:
     """Objects of one image that transforms can lead to: the most there are, times the images put together."""
     count = max((len(example["boxes"]) for example in examples if "boxes" in example), default=0)
     for transform in transforms:
-        count *= getattr(transform, "images", 2) if getattr(transform, "mixes", False) else 1
+        count *= transform.images if getattr(transform, "mixes", False) else 1
     return max(count, 1)

@@ -1,5 +1,6 @@
 """Codings of boxes: each decodes what it encodes, and has the numbers of its paper."""
 
+import keras
 import numpy as np
 import pytest
 from keras import ops
@@ -76,3 +77,18 @@ def test_yolov3_formula():
 def test_half_precision_outputs_are_decoded_in_float32():
     deltas = ops.cast(np.zeros((len(GRID), 4)), "bfloat16")
     assert np.allclose(coding.decode_deltas(deltas, GRID.boxes), GRID.boxes, atol=1e-4)
+
+
+@pytest.mark.parametrize("images", [1, 3])
+def test_decoders_are_the_same_in_a_symbolic_model(images):
+    raw = np.random.default_rng(0).normal(size=(images, len(GRID), 4)).astype(np.float32)
+    decoders = {
+        "deltas": lambda raw: coding.decode_deltas(raw, GRID.boxes),
+        "distances": lambda raw: coding.decode_distances(raw, GRID.centers, GRID.strides),
+        "yolov3": lambda raw: coding.decode_yolov3(raw, GRID.boxes, GRID.strides),
+        "mean": lambda raw: coding.mean_distances(keras.ops.stack([raw, -raw, 2 * raw], axis=-1)),
+    }
+    node = keras.Input((len(GRID), 4))
+    model = keras.Model(node, {name: decode(node) for name, decode in decoders.items()})
+    for name, values in model(raw).items():
+        assert np.allclose(values, decoders[name](raw), atol=1e-4), name

@@ -105,6 +105,17 @@ def test_tensors_and_arrays_agree(first, second):
         assert np.allclose(ops.convert_to_numpy(found), pairwise(measure, first, second), atol=1e-5)
 
 
+@pytest.mark.parametrize("images", [1, 3])
+def test_the_same_in_a_symbolic_model(images):
+    rng = np.random.default_rng(1)
+    low = rng.uniform(0, 9, (images, 3, 2))
+    boxes = np.concatenate([low, low + rng.uniform(1, 9, low.shape)], axis=-1).astype(np.float32)
+    node = keras.Input((3, 4))
+    model = keras.Model(node, [pairwise(measure, node, node) for measure in MEASURES])
+    for measure, values in zip(MEASURES, model(boxes), strict=True):
+        assert np.allclose(values, pairwise(measure, boxes, boxes), atol=1e-5), measure
+
+
 def test_batches_broadcast():
     rng = np.random.default_rng(0)
     low = rng.uniform(0, 9, (2, 5, 2))

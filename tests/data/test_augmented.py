@@ -147,6 +147,15 @@ def test_more_objects_than_wanted_leave_the_largest():
     np.testing.assert_array_equal(targets["classes"][0], [1, 2])
 
 
+@pytest.mark.parametrize(("name", "images"), [("mosaic", 4), ("copy_paste", 2), ("mixup", 2)])
+def test_there_is_room_for_the_objects_of_all_images_put_together(name, images):
+    data = spots()
+    for example in data.splits["train"]:
+        del example["segmentation"]
+    spec = data.batches("train", image_size=(40, 60), augment=[name, "flip"]).element_spec[1]
+    assert spec["boxes"].shape.as_list() == [None, 3 * images, 4]
+
+
 def test_masks_at_a_stride():
     data = spots()
     ((_, coarse),) = data.batches("train", image_size=(40, 60), batch_size=12, mask_stride=4)
