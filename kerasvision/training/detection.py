@@ -1,0 +1,88 @@
+"""Average precision on a data set after each epoch of a detector's training."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from kerasvision.detection.metrics import DetectionMetrics
+from kerasvision.detection.results import Kind
+from kerasvision.training.callbacks import averaged_weights
+
+# Where there is nothing to find at all these, and the recalls, are 0, so that epochs can still be compared.
+_ALWAYS = ("AP", "AP50", "AP75")
+
+
+class DetectionEvaluation(keras.callbacks.Callback):
+    """Adds COCO's figures to the `logs` of an epoch, from where they reach `history`, TensorBoard and the best epoch.
+
+    It stands before the callbacks that read them. Boxes give "val_AP", "val_AP50", "val_AP/<label>" and the others of
+    `DetectionMetrics.result`, masks "val_mask_AP" and so on. A model that finds nothing has 0. Where the data has no
+    object, "val_AP", "val_AP50", "val_AP75" and the recalls are 0, too; classes and sizes that never occur are left
+    out. In an epoch that is not measured all are NaN: never the best one.
+
+    Args:
+        dataset: of (images, targets), as `Data.batches` yields them, not shuffled or augmented.
+        model: TaskModel whose predictions are measured; the trained one when None.
+        every: measures the first epoch of a training, the last, and every so many.
+        kind: "boxes" or "masks".
+        max_detections: of `DetectionMetrics`.
+
+    Raises:
+        ValueError: `every` is below 1.
+    """
+
+    def __init__(
+        self,
+        dataset: tf.data.Dataset,
+        model: Any = None,
+        *,
+        every: int = 1,
+        kind: Kind = "boxes",
+        max_detections: Sequence[int] = (1, 10, 100),
+    ) -> None:
+        super().__init__()
+        if every < 1:
+            raise ValueError(f"every must be at least 1, got {every}.")
+        self.dataset = dataset
+        self.measured = model
+        self.every = every
+        self.kind: Kind = kind
+        self.max_detections = max_detections
+        self._names: list[str] = []
+        self._infer: Any = None
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        """Forget what an earlier training has measured."""
+        self._names, self._infer = [], None
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        """Measure, where it is time to."""
+        last = epoch + 1 == self.params.get("epochs")
+        logs = {} if logs is None else logs
+        if self._names and not last and (epoch + 1) % self.every:
+            logs.update(dict.fromkeys(self._names, math.nan))
+            return
+        prefix = "val_mask_" if self.kind == "masks" else "val_"
+        figures = {}
+        for name, value in self.metrics().result().items():
+            if not math.isnan(value) or name in _ALWAYS or name.startswith("AR"):
+                figures[prefix + name] = 0.0 if math.isnan(value) else value
+        self._names = list(figures)
+        logs.update(figures)
+
+    def metrics(self) -> DetectionMetrics:
+        """The metrics of the model as it is now, with the moving average of its weights where there is one."""
+        model = self.model if self.measured is None else self.measured
+        metrics = DetectionMetrics(model.task.labels, self.kind, self.max_detections)
+        if self._infer is None:
+            spec = tf.TensorSpec((None, *model.image_size, model.channels), tf.float32)
+            self._infer = tf.function(
+                lambda images: model.task.decode(model(images, training=False)), input_signature=[spec]
+            )
+        with averaged_weights(model):
+            for images, targets in self.dataset:
+                metrics.update(targets, self._infer(tf.cast(images, tf.float32)))
+        return metrics
