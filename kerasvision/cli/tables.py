@@ -23,7 +23,9 @@ def table(console: Console, columns: Sequence[str], rows: Sequence[Sequence[Any]
     """
     made = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for column in columns:
-        made.add_column(column, justify="right" if column in numbers else "left", overflow="fold")
+        # Numbers keep their width; long names go on in the next line.
+        number = column in numbers
+        made.add_column(column, justify="right" if number else "left", overflow="fold", no_wrap=number)
     for row in rows:
         made.add_row(*(escape(str(cell)) for cell in row))
     console.print(made)

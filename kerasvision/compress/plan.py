@@ -12,7 +12,7 @@ from kerasvision.errors import QuantizationError, closest
 
 layers: Any = tf_keras.layers
 
-CARRIERS = (layers.Conv2D, layers.DepthwiseConv2D, layers.Dense)
+CARRIERS = (layers.Conv2D, layers.DepthwiseConv2D, layers.SeparableConv2D, layers.Dense)
 # Hands its input's values on, or a part of them.
 SAME_VALUES = (
     layers.Cropping2D,

@@ -68,7 +68,9 @@ def strided(x):
 
 
 def separable(x):
-    return layers.SeparableConv2D(CHANNELS, 3, padding="same", activation="relu", name="separable")(x)
+    y = layers.SeparableConv2D(CHANNELS, 3, padding="same", use_bias=False, name="separable_plain")(x)
+    y = layers.ReLU(name="separable_relu")(layers.BatchNormalization(name="separable_bn")(y))
+    return layers.SeparableConv2D(CHANNELS, 3, padding="same", activation="relu", name="separable")(y)
 
 
 CASES = {
