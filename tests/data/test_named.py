@@ -73,11 +73,11 @@ def test_fashion_mnist_without_files_or_network(tmp_path, monkeypatch):
     ("content", "message"),
     [
         (b"not gzip", "Cannot read"),
-        (gzip.compress(b"\0\0\x0d\x01\0\0\0\x01\0"), "not an IDX file"),
-        (gzip.compress(b"\0\0\x08\x01\0\0\0\x05abc"), "damaged"),
-        (gzip.compress(b"\0\0\x08\x03\0\0"), "damaged"),
-        (gzip.compress(b"\0\0\x08\x01\0\0\0\x05abcde")[:-6], "Cannot read"),
-        (gzip.compress(b"\0\0\x08\x01\0\0\0\x05abcde")[:10] + b"\xff" * 9, "Cannot read"),
+        (gzip.compress(b"\0\0\x0d\x01\0\0\0\x01\0", mtime=0), "not an IDX file"),
+        (gzip.compress(b"\0\0\x08\x01\0\0\0\x05abc", mtime=0), "damaged"),
+        (gzip.compress(b"\0\0\x08\x03\0\0", mtime=0), "damaged"),
+        (gzip.compress(b"\0\0\x08\x01\0\0\0\x05abcde", mtime=0)[:-6], "Cannot read"),
+        (gzip.compress(b"\0\0\x08\x01\0\0\0\x05abcde", mtime=0)[:10] + b"\xff" * 9, "Cannot read"),
     ],
 )
 def test_damaged_idx_files(tmp_path, content, message):
