@@ -190,38 +190,38 @@ class Augmenter:
         shape = (*self.image_size, self.loader.channels)
         shapes = [shape, *(self.targets.spec[name][1] for name in self.names)]
 
-        def named(arrays: Sequence[tf.Tensor], *axes: None) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
-            image, *rest = (tf.ensure_shape(each, [*axes, *known]) for each, known in zip(arrays, shapes, strict=True))
+        def named(arrays: Sequence[tf.Tensor]) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+            image, *rest = (tf.ensure_shape(each, [None, *known]) for each, known in zip(arrays, shapes, strict=True))
             return image, dict(zip(self.names, rest, strict=True))
 
-        if self.own_size:
-            singles = tf.data.Dataset.zip(indices, salts).map(
-                lambda index, salt: named(tf.numpy_function(self.one, [index, salt], kinds)),
-                num_parallel_calls=tf.data.AUTOTUNE,
-            )
-            return singles.batch(batch_size)
-        # One call for a whole batch: a call for every image would cost more than a small image.
-        if self.images is None:
+        # One call for a whole batch: a call for every image would cost more than a small image, and threads that take
+        # Python's lock from each other too often do not help each other.
+        if self.images is None and not self.own_size:
             pixels = indices.map(lambda index: (index, self.read(index)), num_parallel_calls=tf.data.AUTOTUNE)
             return tf.data.Dataset.zip(pixels.batch(batch_size), salts).map(
-                lambda pair, salt: named(tf.numpy_function(self.many, [*pair, salt], kinds), None),
+                lambda pair, salt: named(tf.numpy_function(self.many, [*pair, salt], kinds)),
                 num_parallel_calls=tf.data.AUTOTUNE,
             )
+        make = self.many_own if self.own_size else self.many_kept
         return tf.data.Dataset.zip(indices.batch(batch_size), salts).map(
-            lambda index, salt: named(tf.numpy_function(self.many_kept, [index, salt], kinds), None),
+            lambda index, salt: named(tf.numpy_function(make, [index, salt], kinds)),
             num_parallel_calls=tf.data.AUTOTUNE,
         )
 
-    def one(self, index: np.ndarray, salt: np.ndarray) -> list[np.ndarray]:
+    def many_own(self, indices: np.ndarray, salt: np.ndarray) -> list[np.ndarray]:
+        """A batch of examples that the first transform brings to their size."""
+        rows = [self.one(index, generator(int(salt), position)) for position, index in enumerate(indices.tolist())]
+        return [np.stack(column) for column in zip(*rows, strict=True)]
+
+    def one(self, index: int, rng: np.random.Generator) -> list[np.ndarray]:
         """An example that the first transform brings to its size."""
-        rng = generator(int(salt), 0)
-        if self.part is not None and self.loader.can_crop(int(index)):
+        if self.part is not None and self.loader.can_crop(index):
             rng.random()  # Whether to crop at all, which is certain here.
-            part = self.part(self.loader.size(int(index)), rng)
-            example = fit(self.loader.cropped(int(index), part, self.image_size), self.image_size, Preprocessing())
+            part = self.part(self.loader.size(index), rng)
+            example = fit(self.loader.cropped(index, part, self.image_size), self.image_size, Preprocessing())
             example = apply(self.transforms[1:], example, rng, self.draw)
         else:
-            example = apply(self.transforms, self.loader(int(index)), rng, self.draw)
+            example = apply(self.transforms, self.loader(index), rng, self.draw)
         return self._arrays(example)
 
     def many(
