@@ -90,7 +90,7 @@ def footnote(results: Mapping[str, Any]) -> str:
     return (
         "\nParameters and multiply-accumulates (MACs) with 1000 classes. Size and latency of the `.tflite` files, one "
         f"image\nat a time, on {machines} (`benchmarks/backbones.py`).\n"
-        "The two files of a row took turns, the rows did not: other work on the machine is in some rows and not in others.\n"
+        "The two files of a row took turns, the rows did not: some were measured beside other work.\n"
     )
 
 
