@@ -19,7 +19,7 @@ BACKBONE = "backbone"
 FRESH = Preprocessing(scale=(1 / 128,), offset=(-1.0,))
 
 # Importing a room registers what it holds.
-_ROOMS = ("kerasvision.backbones", "kerasvision.classification")
+_ROOMS = ("kerasvision.backbones", "kerasvision.classification", "kerasvision.detection")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,7 +78,9 @@ def register(
     A backbone is `builder(x, *, weights=None, **arguments) -> {"P2": ..., "P5": ...}` on a normalized image
     tensor, where Pn has the stride 2**n; "top" in the result is what a classifier takes, where it is not "P5". Every
     backbone is a classifier by itself (see `kerasvision.classification`). Any other kind is the name of a task, and
-    `builder(x, task, *, weights=None, **arguments)` returns the dict of raw outputs and the dict of features.
+    `builder(x, task, *, weights=None, **arguments)` returns the dict of raw outputs and the dict of features. One with
+    an argument `backbone`, whose default is a name, may be asked for with the weights of that backbone, and then gets
+    their name; its preprocessing is the backbone's.
 
     Args:
         name: what the user asks `create_model` for.
@@ -197,23 +199,26 @@ def create_model(
 
     entry, task_name = get_entry(name, task)
     task_class = get_task(task_name)
-    trained = entry.weights.get(weights) if weights is not None else None
+    base = _base_of(entry, arguments)
+    trained = base.weights.get(weights) if weights is not None else None
     if weights is not None and trained is None and not _is_path(weights):
-        known = ", ".join(f'"{key}"' for key in entry.weights) or "none by name"
+        known = ", ".join(f'"{key}"' for key in base.weights) or "none by name"
         raise WeightsError(
             f'"{name}" has no weights "{weights}" (it has: {known}), and no file of that path exists. '
             "Give a known name, the path of a .weights.h5 or .keras file, or None."
         )
     build = entry.builder if entry.kind != BACKBONE else classifier(entry)
-    if trained is not None and num_classes is None and not arguments.get("labels"):
+    if trained is not None and entry.kind == BACKBONE and num_classes is None and not arguments.get("labels"):
         num_classes = trained.classes
     given = arguments.pop("preprocessing", None)
     if isinstance(given, dict):
         given = Preprocessing.from_config(given)
-    preprocessing = given or (trained.preprocessing if trained else entry.preprocessing)
+    preprocessing = given or (trained.preprocessing if trained else base.preprocessing)
     task_arguments, build_arguments = _split_arguments(name, task_class, build, entry, arguments)
-    the_task = task_class(num_classes=num_classes, **task_arguments)
     shape = _check_shape(input_shape or entry.input_shape, preprocessing)
+    if "image_size" in inspect.signature(task_class).parameters:
+        task_arguments["image_size"] = shape[:2]
+    the_task = task_class(num_classes=num_classes, **task_arguments)
 
     image = keras.Input(shape, name="image")
     x = keras.layers.Rescaling(_values(preprocessing.scale), _values(preprocessing.offset), name="preprocessing")(image)
@@ -231,6 +236,47 @@ def create_model(
     if weights is not None and trained is None:
         model.load_trained(weights)
     return model
+
+
+def build_backbone(name: str, x: Any, *, weights: str | None = None, **arguments: Any) -> dict[str, Any]:
+    """The features of a registered backbone, for the builder of another kind.
+
+    Args:
+        name: of a backbone.
+        x: normalized image, [B, H, W, C].
+        weights: a name the backbone knows, or None for fresh ones.
+        **arguments: of the backbone's builder.
+
+    Returns:
+        {"P2": [B, H/4, W/4, C2], ...}, without what only a classifier takes.
+
+    Raises:
+        UnknownNameError: no such backbone; the closest names are given.
+        TypeError: an argument that it does not know.
+    """
+    builder = _backbone(name).builder
+    for key in arguments:
+        if key not in _keywords(builder):
+            raise TypeError(f'The backbone "{name}" has no argument "{key}".{closest(key, _keywords(builder))}')
+    features = builder(x, weights=weights, **arguments)
+    return {level: feature for level, feature in features.items() if level != "top"}
+
+
+def _backbone(name: str) -> Entry:
+    _fill()
+    if (BACKBONE, name) not in _ENTRIES:
+        names = [known for kind, known in _ENTRIES if kind == BACKBONE]
+        raise UnknownNameError(f'There is no backbone "{name}".{closest(name, names)}')
+    return _ENTRIES[BACKBONE, name]
+
+
+def _base_of(entry: Entry, arguments: Mapping[str, Any]) -> Entry:
+    """The row whose weights and preprocessing count: that of the backbone, where a model takes one."""
+    parameter = inspect.signature(entry.builder).parameters.get("backbone")
+    if entry.kind == BACKBONE or parameter is None:
+        return entry
+    base = _backbone(arguments.get("backbone", parameter.default))
+    return dataclasses.replace(base, weights={**base.weights, **entry.weights})
 
 
 def _is_path(weights: str) -> bool:

@@ -41,8 +41,8 @@ def hard_nms(
         by_class: detections of one class do not remove those of another.
 
     Returns:
-        {"boxes": float32 [B, D, 4], "scores": float32 [B, D], "classes": int32 [B, D], "count": int32 [B]}, by
-        falling score, and zeros behind the count.
+        {"boxes": float32 [B, D, 4], "scores": float32 [B, D], "classes": int32 [B, D], "count": int32 [B], "index":
+        int32 [B, D], which of the N each is}, by falling score, and zeros behind the count.
 
     Raises:
         ValueError: a threshold outside of 0..1, or fewer than one detection or candidate.
@@ -164,7 +164,8 @@ class _Candidates:
         pairs = ops.cast(pairs, "int32")
         place = ops.floor_divide(pairs, classes)
         self.classes = pairs - place * classes
-        self.boxes = gather_rows(gather_rows(boxes, rows), place)
+        self.index = gather_rows(ops.cast(rows, "int32")[..., None], place)[..., 0]
+        self.boxes = gather_rows(boxes, self.index)
         # 1..C in each image. From the scores, or a file would hold comparisons of ranks as constants of [C, C].
         self.rank = ops.cumsum(ops.cast(self.scores >= 0, "int32"), axis=1)
         self.least_score = least_score
@@ -181,13 +182,16 @@ class _Candidates:
         """The result, from the scores and indices [B, <= D] of candidates, by falling score."""
         real = scores > self.least_score
         boxes = ops.where(real[..., None], gather_rows(self.boxes, index), 0.0)
-        classes = ops.where(real, gather_rows(self.classes[..., None], index)[..., 0], 0)
+        classes, origin = (
+            ops.where(real, gather_rows(values[..., None], index)[..., 0], 0) for values in (self.classes, self.index)
+        )
         missing = [[0, 0], [0, detections - scores.shape[1]]]
         return {
             "boxes": ops.pad(boxes, [*missing, [0, 0]]),
             "scores": ops.pad(ops.where(real, scores, 0.0), missing),
             "classes": ops.pad(classes, missing),
             "count": ops.sum(ops.cast(real, "int32"), axis=-1),
+            "index": ops.pad(origin, missing),
         }
 
 

@@ -1,5 +1,6 @@
 """`DetectionMetrics`: what a detector is worth on a data set, gathered batch by batch."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -7,6 +8,18 @@ from kerasvision.detection.breakdown import ErrorBreakdown, break_down
 from kerasvision.detection.coco_ap import coco_figures
 from kerasvision.detection.curves import PrecisionRecall, precision_recall, voc_figures
 from kerasvision.detection.results import ImageResult, Kind, unpad
+
+# Where there is nothing to find at all these, and the recalls, are 0, so that epochs can still be compared.
+ALWAYS = ("AP", "AP50", "AP75")
+
+
+def comparable(figures: Mapping[str, float]) -> dict[str, float]:
+    """Figures without NaN: the mean precisions and the recalls are 0 there, those of classes and sizes are left out."""
+    kept = {}
+    for name, value in figures.items():
+        if not math.isnan(value) or name in ALWAYS or name.startswith("AR"):
+            kept[name] = 0.0 if math.isnan(value) else value
+    return kept
 
 
 class DetectionMetrics:
@@ -25,13 +38,19 @@ class DetectionMetrics:
         kind: whether "boxes" or "masks" are compared.
         max_detections: numbers of best detections of an image and class for which the recall is given, rising;
             the precision is that of the last. Images with more objects of a class than 100 need a larger one.
+        image_size: (H, W) in pixels of the net's input, where predicted boxes are shares of it, as those of
+            `DetectionTask.decode`; None where they are pixels, as the targets always are.
 
     Raises:
         ValueError: no labels, the same label twice, another kind, or numbers that do not rise.
     """
 
     def __init__(
-        self, labels: Sequence[str], kind: Kind = "boxes", max_detections: Sequence[int] = (1, 10, 100)
+        self,
+        labels: Sequence[str],
+        kind: Kind = "boxes",
+        max_detections: Sequence[int] = (1, 10, 100),
+        image_size: Sequence[int] | None = None,
     ) -> None:
         if not labels or len(set(labels)) != len(labels):
             raise ValueError(f"Expected the names of one class or more, each once, got {list(labels)}.")
@@ -43,6 +62,7 @@ class DetectionMetrics:
         self.labels = tuple(labels)
         self.kind: Kind = kind
         self.max_detections = tuple(rising)
+        self.image_size = image_size
         self.images: list[ImageResult] = []
 
     def update(self, targets: Mapping[str, Any], predictions: Mapping[str, Any]) -> None:
@@ -51,13 +71,14 @@ class DetectionMetrics:
         Args:
             targets: as `Data.batches` yields them: "boxes" [B, M, 4] xyxy in pixels, "classes" [B, M], "valid" [B, M];
                 where there are any, "crowd" and "difficult" [B, M]; "masks" [B, M, H, W] for masks.
-            predictions: "boxes" [B, D, 4], "scores" [B, D], "classes" [B, D], "count" [B], how many of the D are there;
-                "masks" [B, D, H, W] for masks, yes or no or 0..1.
+            predictions: "boxes" [B, D, 4] xyxy, "scores" and "classes" [B, D], "count" [B], how many of the D are
+                there; "masks" [B, D, H, W] for masks, yes or no or 0..1.
 
         Raises:
             ValueError: a tensor is missing or of another shape, or there is a class without a label.
         """
-        self.images.extend(unpad(targets, predictions, kind=self.kind, classes=len(self.labels)))
+        classes, size = len(self.labels), self.image_size
+        self.images.extend(unpad(targets, predictions, kind=self.kind, classes=classes, image_size=size))
 
     def result(self) -> dict[str, float]:
         """COCO's figures (Lin et al., 2014, arXiv:1405.0312), equal to those of pycocotools.

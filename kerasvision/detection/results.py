@@ -1,7 +1,7 @@
 """What lies in an image and what was found in it: the padding taken off, masks as run lengths."""
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -86,7 +86,12 @@ class ImageResult:
 
 
 def unpad(
-    targets: Mapping[str, Any], predictions: Mapping[str, Any], *, kind: Kind, classes: int
+    targets: Mapping[str, Any],
+    predictions: Mapping[str, Any],
+    *,
+    kind: Kind,
+    classes: int,
+    image_size: Sequence[int] | None = None,
 ) -> Iterator[ImageResult]:
     """The images of one batch.
 
@@ -100,6 +105,7 @@ def unpad(
             "masks", yes or no or 0..1.
         kind: what is compared.
         classes: number of classes.
+        image_size: (H, W) in pixels where the found boxes are shares of it, None where they are pixels.
 
     Raises:
         ValueError: a tensor is missing or of another shape, or a class is not one of `classes`.
@@ -114,6 +120,8 @@ def unpad(
     for name, each, kept in (("targets", true, valid), ("predictions", found, there)):
         _check_classes(each["classes"][kept], name, classes)
     boxes = np.where(np.isfinite(found["boxes"]).all(axis=-1, keepdims=True), found["boxes"], 0)
+    if image_size is not None:
+        boxes = boxes * np.tile(np.asarray(image_size, np.float32)[::-1], 2)
     scores = np.where(np.isfinite(found["scores"]), found["scores"], 0).astype(np.float64)
     for index, (real, kept) in enumerate(zip(valid, there, strict=True)):
         if kind == "masks":

@@ -30,23 +30,30 @@ def callbacks(
     Args:
         directory: where to write model.keras, logs/ and, until training ends, checkpoint/.
         train_data: data set of (images, targets), for a picture of the inputs in TensorBoard.
-        validation_data: data set of (images, targets), for pictures of predictions and the confusion matrix.
+        validation_data: data set of (images, targets), for pictures of predictions, the confusion matrix, and the
+            average precision of a detector.
         monitor: what decides which epoch is the best, such as "val_loss".
         early_stopping: epochs without a better `monitor` after which training ends.
 
     Returns:
         Callbacks, in the order in which `fit` must have them.
     """
+    from kerasvision.training.detection import DetectionEvaluation
     from kerasvision.training.tensorboard import TensorBoard
 
     directory = Path(directory)
     best = Best(directory / "checkpoint" / "best.weights.h5", monitor, patience=early_stopping)
     board = TensorBoard(directory / "logs", train_data=train_data, validation_data=validation_data)
-    return [*essentials(directory / "checkpoint" / "state.npz", best, board), KeepModel(directory)]
+    measure = None if validation_data is None else DetectionEvaluation(validation_data)
+    return [*essentials(directory / "checkpoint" / "state.npz", best, board, measure), KeepModel(directory)]
 
 
 def essentials(
-    path: Path, best: "Best", board: keras.callbacks.Callback, every: int | None = None
+    path: Path,
+    best: "Best",
+    board: keras.callbacks.Callback,
+    measure: keras.callbacks.Callback | None = None,
+    every: int | None = None,
 ) -> list[keras.callbacks.Callback]:
     """What every training has, in the order in which the parts depend on each other.
 
@@ -56,11 +63,13 @@ def essentials(
         path: the checkpoint.
         best: keeps the best epoch.
         board: writes the logs.
+        measure: adds figures that the others read, such as a detector's average precision.
         every: also write a checkpoint after every so many steps.
     """
     history = RunHistory()
     checkpoint = Checkpoint(path, {"history": history, "best": best}, every)
-    return [MovingAverage(), StopAtNaN(path), history, best, board, checkpoint]
+    figures = [] if measure is None else [measure]
+    return [MovingAverage(), StopAtNaN(path), *figures, history, best, board, checkpoint]
 
 
 def save_weights(model: keras.Model, path: Path) -> None:

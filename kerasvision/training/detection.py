@@ -7,12 +7,18 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from kerasvision.detection.metrics import DetectionMetrics
+from kerasvision.detection.metrics import ALWAYS, DetectionMetrics, comparable
 from kerasvision.detection.results import Kind
 from kerasvision.training.callbacks import averaged_weights
 
-# Where there is nothing to find at all these, and the recalls, are 0, so that epochs can still be compared.
-_ALWAYS = ("AP", "AP50", "AP75")
+
+def measured_names(model: Any) -> tuple[str, ...]:
+    """What `DetectionEvaluation` always adds to an epoch of this model; nothing for other tasks."""
+    return tuple(f"val_{name}" for name in ALWAYS) if _detects(model) else ()
+
+
+def _detects(model: Any) -> bool:
+    return model.task.primary_metric == "AP"
 
 
 class DetectionEvaluation(keras.callbacks.Callback):
@@ -21,7 +27,7 @@ class DetectionEvaluation(keras.callbacks.Callback):
     It stands before the callbacks that read them. Boxes give "val_AP", "val_AP50", "val_AP/<label>" and the others of
     `DetectionMetrics.result`, masks "val_mask_AP" and so on. A model that finds nothing has 0. Where the data has no
     object, "val_AP", "val_AP50", "val_AP75" and the recalls are 0, too; classes and sizes that never occur are left
-    out. In an epoch that is not measured all are NaN: never the best one.
+    out. In an epoch that is not measured all are NaN: never the best one. It does nothing for other tasks.
 
     Args:
         dataset: of (images, targets), as `Data.batches` yields them, not shuffled or augmented.
@@ -60,23 +66,22 @@ class DetectionEvaluation(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Measure, where it is time to."""
+        if not _detects(self.model if self.measured is None else self.measured):
+            return
         last = epoch + 1 == self.params.get("epochs")
         logs = {} if logs is None else logs
         if self._names and not last and (epoch + 1) % self.every:
             logs.update(dict.fromkeys(self._names, math.nan))
             return
         prefix = "val_mask_" if self.kind == "masks" else "val_"
-        figures = {}
-        for name, value in self.metrics().result().items():
-            if not math.isnan(value) or name in _ALWAYS or name.startswith("AR"):
-                figures[prefix + name] = 0.0 if math.isnan(value) else value
+        figures = {prefix + name: value for name, value in comparable(self.metrics().result()).items()}
         self._names = list(figures)
         logs.update(figures)
 
     def metrics(self) -> DetectionMetrics:
         """The metrics of the model as it is now, with the moving average of its weights where there is one."""
         model = self.model if self.measured is None else self.measured
-        metrics = DetectionMetrics(model.task.labels, self.kind, self.max_detections)
+        metrics = DetectionMetrics(model.task.labels, self.kind, self.max_detections, model.image_size)
         if self._infer is None:
             spec = tf.TensorSpec((None, *model.image_size, model.channels), tf.float32)
             self._infer = tf.function(

@@ -16,7 +16,7 @@ from kerasvision.data.pipeline import epochs
 from kerasvision.errors import DataError, RecipeError, closest
 from kerasvision.files import replacing
 from kerasvision.recipe import Recipe
-from kerasvision.registry import create_model
+from kerasvision.registry import create_model, get_entry
 from kerasvision.task import TaskModel
 from kerasvision.training import distribution
 from kerasvision.training.callbacks import (
@@ -28,6 +28,7 @@ from kerasvision.training.callbacks import (
     save_weights,
 )
 from kerasvision.training.checkpoint import Checkpoint
+from kerasvision.training.detection import DetectionEvaluation, measured_names
 from kerasvision.training.folder import RunFolder
 from kerasvision.training.layerwise import layerwise
 from kerasvision.training.optimizers import make_optimizer
@@ -78,7 +79,10 @@ def build_model(recipe: Recipe, data: Data) -> TaskModel:
 
     Raises:
         RecipeError: `model.arguments` holds what comes from the data.
+        DataError: the data has other targets than the model's task learns from.
     """
+    task = get_entry(recipe.model.name, recipe.model.task)[1]
+    check_targets(data, task)
     arguments = dict(recipe.model.arguments)
     taken = {"labels", "num_classes", "multi_label", "class_counts"} & set(arguments)
     if taken:
@@ -87,13 +91,14 @@ def build_model(recipe: Recipe, data: Data) -> TaskModel:
         arguments["label_smoothing"] = recipe.train.label_smoothing
     if arguments.get("loss") in COUNTING and not data.multi_label:
         arguments["class_counts"] = np.bincount(data.targets("train")["label"], minlength=len(data.labels)).tolist()
+    if task == "classification":
+        arguments["multi_label"] = data.multi_label
     return create_model(
         recipe.model.name,
         input_shape=recipe.model.input_shape,
         weights=recipe.model.weights,
         task=recipe.model.task,
         labels=list(data.labels),
-        multi_label=data.multi_label,
         **arguments,
     )
 
@@ -117,6 +122,26 @@ def check_data(recipe: Recipe, data: Data) -> None:
             )
 
 
+def check_targets(data: Data, task: str) -> None:
+    """Make sure that the data has what a task learns from.
+
+    Args:
+        data: the data set.
+        task: the name of a task.
+
+    Raises:
+        DataError: it has not; the message says what it has.
+    """
+    needed = {"classification": ("label", "labels"), "detection": ("boxes",)}[task]
+    example = next(example for examples in data.splits.values() for example in examples)
+    if any(key in example for key in needed):
+        return
+    found = ", ".join(key for key in ("label", "labels", "boxes", "masks", "segmentation") if key in example)
+    raise DataError(
+        f'The task "{task}" learns from "{" or ".join(needed)}", {data.source or "the data"} has: {found or "nothing"}.'
+    )
+
+
 def check_monitor(recipe: Recipe, model: TaskModel) -> None:
     """Make sure before the first epoch that the recipe's monitor will exist after it.
 
@@ -124,7 +149,7 @@ def check_monitor(recipe: Recipe, model: TaskModel) -> None:
         RecipeError: it will not; the closest names are given.
     """
     names = ("loss", *model.task.loss_names, *model.task.monitor_names)
-    known = [*names, *(f"val_{name}" for name in names)]
+    known = [*names, *(f"val_{name}" for name in names), *measured_names(model)]
     if recipe.train.monitor is not None and recipe.train.monitor not in known:
         raise RecipeError(f'train.monitor is "{recipe.train.monitor}".{closest(recipe.train.monitor, known)}')
 
@@ -215,7 +240,8 @@ def _train_all(recipe: Recipe, data: Data, model: TaskModel, folder: RunFolder, 
     # The data that TensorBoard draws from has iterators of its own, so that the order of the images stays the run's.
     drawn = batches(recipe, data, model, "train", batch_size=16, augment=recipe.data.augment, shuffle=True, limit=64)
     board = TensorBoard(folder.logs, train_data=drawn, validation_data=validation, histograms=train.histograms)
-    callbacks = essentials(folder.checkpoint / "state.npz", best, board, train.checkpoint_steps)
+    measure = DetectionEvaluation(validation)
+    callbacks = essentials(folder.checkpoint / "state.npz", best, board, measure, train.checkpoint_steps)
     history, checkpoint = _find(callbacks, RunHistory), _find(callbacks, Checkpoint)
     stages = split_schedule(train)
     begun = (checkpoint.read() or {"stage": 0})["stage"]

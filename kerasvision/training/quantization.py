@@ -11,6 +11,7 @@ from kerasvision.files import replacing
 from kerasvision.recipe import Recipe
 from kerasvision.task import TaskModel
 from kerasvision.training.callbacks import Best, RunHistory, StopAtNaN
+from kerasvision.training.detection import DetectionEvaluation
 from kerasvision.training.fit import batches, epoch_size, training_batches, with_class_weights
 from kerasvision.training.folder import RunFolder
 from kerasvision.training.optimizers import schedule
@@ -64,6 +65,7 @@ def quantize_model(
     callbacks = [
         _Schedule(rates),
         StopAtNaN(folder.model),
+        DetectionEvaluation(validation),
         history,
         best,
         TensorBoard(folder.logs / "quantization", validation_data=validation),

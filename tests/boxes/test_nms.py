@@ -156,6 +156,7 @@ def test_shapes_when_there_are_fewer_boxes_than_detections(rule):
         "scores": (3, 100),
         "classes": (3, 100),
         "count": (3,),
+        "index": (3, 100),
     }
     assert result["classes"].dtype == result["count"].dtype == np.int32
 

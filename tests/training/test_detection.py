@@ -41,7 +41,7 @@ class OneBox(Task):
         inside = (columns[None, None] > x0) & (columns[None, None] < x1)
         inside = inside & (rows[None, :, None] > y0) & (rows[None, :, None] < y1)
         return {
-            "boxes": raw[:, None, :4],
+            "boxes": raw[:, None, :4] / SIZE,
             "scores": there[:, None],
             "classes": ops.zeros_like(raw[:, :1], "int32"),
             "count": ops.cast(there > 0.5, "int32"),

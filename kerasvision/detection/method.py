@@ -1,0 +1,76 @@
+"""What a family of detectors adds to the task: its losses, and what its raw outputs stand for."""
+
+import abc
+from typing import Any
+
+from keras import ops
+
+from kerasvision.boxes.arrays import ratio
+
+Tensors = dict[str, Any]
+
+
+class Method(abc.ABC):
+    """How one family of detectors learns and reads its raw outputs, in `keras.ops` alone.
+
+    A builder of the kind "detection" makes one for its net and gives it to the task with `DetectionTask.bind`.
+    """
+
+    loss_names: tuple[str, ...]
+
+    @abc.abstractmethod
+    def losses(self, targets: Tensors, outputs: Tensors) -> Tensors:
+        """What is trained, for each image by itself.
+
+        Args:
+            targets: "boxes" float32 [B, M, 4] xyxy in pixels, "classes" int [B, M], "valid" and "crowd" bool [B, M];
+                masks where the data has them.
+            outputs: raw outputs of the net.
+
+        Returns:
+            One tensor [B] for each of `loss_names`. An image is divided by what it holds itself, not by what its
+            batch holds: the loss does not depend on how a batch is spread over devices.
+        """
+
+    @abc.abstractmethod
+    def candidates(self, outputs: Tensors) -> tuple[Any, Any]:
+        """All boxes with their scores, before suppression.
+
+        Args:
+            outputs: raw outputs of the net.
+
+        Returns:
+            (xyxy float32 [B, N, 4] in pixels, scores of the classes in 0..1, float32 [B, N, K]).
+        """
+
+    def details(self, outputs: Tensors, found: Tensors) -> Tensors:
+        """Further predictions of what was found, such as masks.
+
+        Args:
+            outputs: raw outputs of the net.
+            found: "boxes" xyxy [B, D, 4] in pixels, "scores", "classes", "count", and "index" int32 [B, D], which of
+                the candidates each is.
+
+        Returns:
+            name -> [B, D, ...]; nothing by default.
+        """
+        return {}
+
+
+def per_positive(values: Any, positive: Any) -> Any:
+    """Sum of an image's values over the number of its positives, or over 1 where it has none.
+
+    Args:
+        values: [B, A], already 0 where they do not count.
+        positive: [B, A], bool or the weight of each.
+
+    Returns:
+        [B].
+    """
+    return ops.sum(values, axis=1) / ops.maximum(ops.sum(ops.cast(positive, "float32"), axis=1), 1.0)
+
+
+def mean_over(values: Any, chosen: Any) -> Any:
+    """Mean of an image's values where they are chosen, 0 where none is: [B, A] and bool [B, A] -> [B]."""
+    chosen = ops.cast(chosen, "float32")
+    return ratio(ops.sum(values * chosen, axis=1), ops.sum(chosen, axis=1))
