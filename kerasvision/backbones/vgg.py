@@ -73,6 +73,56 @@ def vgg(x: Any, variant: Variant, weights: str | None, fully_connected: bool) ->
     return features
 
 
+def reduced_vgg(x: Any, variant: Variant, weights: str | None) -> dict[str, Any]:
+    """VGG for SSD: its fully connected layers are convolutions at stride 16 (Liu et al., 2016, arXiv:1512.02325).
+
+    Poolings round up, the last one is 3x3 with stride 1, "fc6" is 3x3 with holes (rate 6), "fc7" 1x1. Their published
+    weights are every third place and every fourth channel of the fully connected layers' (Chen et al., 2015,
+    arXiv:1412.7062).
+
+    Args:
+        x: normalized image, [B, H, W, C].
+        variant: a row of `VARIANTS`.
+        weights: None or "imagenet".
+
+    Returns:
+        P3 [B, H/8, W/8, 512], the fourth block, and P4 [B, H/16, W/16, 1024], fc7.
+
+    Raises:
+        WeightsError: no download.
+    """
+    whole = weights is not None
+    net = build(variant.application, keras.Input((224, 224, x.shape[-1])), weights, include_top=whole)
+    if whole:
+        turn_to_rgb(net, "block1_conv1")
+
+    def replace(operation: Any, operand: Any, name: str) -> Any:
+        if not isinstance(operation, layers.MaxPooling2D):
+            return None
+        size, stride = (3, 1) if name == "block5_pool" else (2, 2)
+        return layers.MaxPooling2D(size, stride, "same", name=name)(operand)
+
+    made = transplant(net, x, end=net.get_layer("block5_pool").output, replace=replace)
+    x = made["block5_pool"]
+    # Window and rate; the fully connected layer it stands for, the side of its map, and every which input is left.
+    for name, size, rate, source, places, inputs in (("fc6", 3, 6, "fc1", 7, 1), ("fc7", 1, 1, "fc2", 1, 4)):
+        layer = layers.Conv2D(
+            FULLY_CONNECTED // 4,
+            size,
+            padding="same",
+            dilation_rate=rate,
+            activation="relu",
+            kernel_initializer="he_normal",
+            name=name,
+        )
+        x = layer(x)
+        if whole:
+            kernel, bias = net.get_layer(source).get_weights()
+            kernel = kernel.reshape(places, places, -1, FULLY_CONNECTED)[::3, ::3, ::inputs, ::4]
+            layer.set_weights([kernel, bias[::4]])
+    return {"P3": made[f"block4_conv{variant.depth}"], "P4": x}
+
+
 def _register(name: str, variant: Variant) -> None:
     def builder(x: Any, *, weights: str | None = None, fully_connected: bool = True) -> dict[str, Any]:
         """See `vgg`."""

@@ -71,13 +71,15 @@ def anchor_sizes(size: float, scales: Sequence[float] = (1.0,), ratios: Sequence
 
 
 def make_grid(
-    shapes: Sequence[tuple[int, int]], strides: Sequence[float], sizes: Sequence[Sequence[Sequence[float]] | np.ndarray]
+    shapes: Sequence[tuple[int, int]],
+    strides: Sequence[float | tuple[float, float]],
+    sizes: Sequence[Sequence[Sequence[float]] | np.ndarray],
 ) -> Grid:
     """Anchors of given sizes around the center of every cell of every level.
 
     Args:
         shapes: (rows, columns) of each level.
-        strides: of each level, in pixels.
+        strides: of each level, in pixels; (down, across) where they differ, whose geometric mean the grid keeps.
         sizes: of each level, [K, 2] width and height in pixels.
 
     Returns:
@@ -95,11 +97,12 @@ def make_grid(
         half = np.asarray(level_sizes, np.float64) / 2
         if half.ndim != 2 or half.shape[1] != 2 or not (half > 0).all():
             raise ValueError(f"Expected anchor sizes [K, 2] above 0, got {np.asarray(level_sizes).tolist()}.")
-        x, y = np.meshgrid((np.arange(columns) + 0.5) * stride, (np.arange(rows) + 0.5) * stride)
+        down, across = np.broadcast_to(stride, 2)
+        x, y = np.meshgrid((np.arange(columns) + 0.5) * across, (np.arange(rows) + 0.5) * down)
         # [rows, columns, 1, 2]
         centers = np.stack([x, y], axis=-1)[:, :, None]
         boxes.append(np.concatenate([centers - half, centers + half], axis=-1).reshape(-1, 4))
-        sides.append(np.full(rows * columns * len(half), stride))
+        sides.append(np.full(rows * columns * len(half), math.sqrt(down * across)))
     return Grid(np.concatenate(boxes).astype(np.float32), np.concatenate(sides).astype(np.float32))
 
 
@@ -199,3 +202,33 @@ def ssd512_grid() -> Grid:
     ratios = ((2,), (2, 3), (2, 3), (2, 3), (2, 3), (2,), (2,))
     sizes = ssd_sizes(512, (0.07, 0.15, 0.3, 0.45, 0.6, 0.75, 0.9, 1.05), ratios)
     return make_grid([(side, side) for side in (64, 32, 16, 8, 4, 2, 1)], (8, 16, 32, 64, 128, 256, 512), sizes)
+
+
+def ssdlite_grid(
+    image_size: tuple[int, int],
+    shapes: Sequence[tuple[int, int]],
+    scales: Sequence[float] | None = None,
+    ratios: Sequence[float] = (2, 3),
+) -> Grid:
+    """SSD-Lite's default boxes for images of any size: equal cells that fill the image, all levels with all ratios.
+
+    The scales are torchvision's (Sandler et al., 2018, arXiv:1801.04381, names none).
+
+    Args:
+        image_size: (H, W) in pixels.
+        shapes: (rows, columns) of each level, from fine to coarse.
+        scales: shares of the shorter side of the image, one more than there are levels; from 0.2 to 0.95 in even
+            steps, then 1, when None.
+        ratios: above 1; each lies and stands.
+
+    Returns:
+        The boxes; 3,234 for 320 x 320 pixels and strides from 16 to 512.
+
+    Raises:
+        ValueError: there is not one scale more than levels.
+    """
+    if scales is None:
+        scales = [*np.linspace(0.2, 0.95, len(shapes)).tolist(), 1.0]
+    height, width = image_size
+    strides = [(height / rows, width / columns) for rows, columns in shapes]
+    return make_grid(shapes, strides, ssd_sizes(min(image_size), scales, [ratios] * len(shapes)))

@@ -153,6 +153,7 @@ def ssd_head(
     anchors: Sequence[int] = (4, 6, 6, 6, 4, 4),
     *,
     separable: bool = False,
+    prior: float | None = None,
     name: str = "head",
 ) -> dict[str, Any]:
     """SSD's predictors: two 3x3 convolutions on each level (Liu et al., 2016, arXiv:1512.02325).
@@ -162,18 +163,24 @@ def ssd_head(
         classes: K, with the background where there is a softmax.
         anchors: of each place, for each level.
         separable: SSD-Lite: depthwise, then 1x1 (Sandler et al., 2018, arXiv:1801.04381).
+        prior: probability of a class that a fresh net gives, for sigmoids; None for a softmax.
         name: prefix of the layers' names.
 
     Returns:
         "box_deltas" [B, A, 4] and "class_logits" [B, A, K].
 
     Raises:
-        ValueError: another number of anchors than levels.
+        ValueError: another number of anchors than levels, or a prior outside of 0..1.
     """
     _check_anchors(features, anchors)
     outputs = {}
-    for output, values in (("box_deltas", 4), ("class_logits", classes)):
-        outputs[output] = _predict(features, anchors, values, output, name, kernel_size=3, separable=separable)
+    for output, values, bias in (
+        ("box_deltas", 4, "zeros"),
+        ("class_logits", classes, "zeros" if prior is None else prior_bias(prior)),
+    ):
+        outputs[output] = _predict(
+            features, anchors, values, output, name, kernel_size=3, separable=separable, bias=bias
+        )
     return outputs
 
 

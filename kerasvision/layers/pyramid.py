@@ -250,6 +250,7 @@ def downsampled_levels(
     *,
     levels: Sequence[str] = ("P4", "P5"),
     unpadded: int = 0,
+    last_kernel_size: int = 3,
     separable: bool = False,
     normalized: bool = False,
     name: str = "extra",
@@ -262,6 +263,7 @@ def downsampled_levels(
             SSD-Lite of MobileNetV2 (Sandler et al., 2018, arXiv:1801.04381).
         levels: of the features, which are handed on as they are.
         unpadded: how many of the last ones shrink by leaving out the padding and not by a stride; 2 in SSD300.
+        last_kernel_size: of the last convolution; 4 in SSD512.
         separable: whether the 3x3 convolutions are depthwise, then 1x1.
         normalized: whether a batch normalization stands behind every convolution.
         name: prefix of the layers' names.
@@ -281,7 +283,7 @@ def downsampled_levels(
         x = shared_convolution(count // 2, 1, f"{label}_reduce", normalized=normalized, activation=activation)(x)
         block = shared_convolution(
             count,
-            3,
+            last_kernel_size if index == len(filters) - 1 else 3,
             label,
             stride=2 if strided else 1,
             padding="same" if strided else "valid",

@@ -14,6 +14,7 @@ from kerasvision.boxes import formats, grid
         (grid.retinanet_grid((800, 1344)), 201_600),
         (grid.yolov3_grid((416, 416)), 10_647),
         (grid.center_grid((640, 640)), 8400),
+        (grid.ssdlite_grid((320, 320), grid.map_shapes((320, 320), (16, 32, 64, 128, 256, 512))), 3234),
         (grid.pyramid_grid((800, 1344)), 3 * (200 * 336 + 100 * 168 + 50 * 84 + 25 * 42 + 13 * 21)),
     ],
 )
@@ -43,6 +44,22 @@ def test_ssd512_begins_with_the_scale_of_its_finest_level():
     made = grid.ssd512_grid()
     assert np.allclose(sizes_of(made, slice(0, 1)), 0.07 * 512, atol=1e-4)
     assert np.allclose(sizes_of(made, slice(24_560, 24_561)), 0.9 * 512, atol=1e-3)
+
+
+def test_ssdlite_fills_an_image_that_is_no_multiple_of_the_stride():
+    made = grid.ssdlite_grid((60, 90), [(2, 4), (1, 1)], (0.3, 0.6, 0.8), (2,))
+    root = np.sqrt(2)
+    expected = [[18, 18], [60 * np.sqrt(0.18)] * 2, [18 * root, 18 / root], [18 / root, 18 * root]]
+    assert np.allclose(sizes_of(made, slice(0, 4)), expected, atol=1e-4)
+    assert np.allclose(made.centers[: 2 * 4 * 4 : 4], [(x, y) for y in (15, 45) for x in (11.25, 33.75, 56.25, 78.75)])
+    assert np.allclose(made.centers[-4:], [45, 30]) and np.allclose(sizes_of(made, slice(-4, -3)), 36)
+    assert np.allclose(made.strides[0], np.sqrt(30 * 22.5))
+
+
+def test_scales_of_ssdlite_are_even_steps():
+    made = grid.ssdlite_grid((320, 320), grid.map_shapes((320, 320), (16, 32, 64, 128, 256, 512)))
+    first = 6 * np.cumsum([0, 400, 100, 25, 9, 4])
+    assert np.allclose(sizes_of(made, first), 320 * np.array([[0.2], [0.35], [0.5], [0.65], [0.8], [0.95]]), atol=1e-3)
 
 
 def test_retinanet_has_nine_sizes_a_cell():
