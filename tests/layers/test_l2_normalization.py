@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+import kerasvision as kv
 from kerasvision.layers.l2_normalization import L2Normalization
 
 
@@ -54,3 +55,28 @@ def test_comes_back_from_a_file(x, tmp_path):
     again = keras.saving.load_model(tmp_path / "net.keras")
     np.testing.assert_array_equal(model(x), again(x))
     assert again.get_layer("normalization").get_config()["scale"] == 3.0
+
+
+def test_an_island_in_a_quantized_net():
+    keras.utils.set_random_seed(0)
+    image = keras.Input((12, 12, 3), name="image")
+    scaled = keras.layers.Rescaling(1 / 128, -1.0, name="preprocessing")(image)
+    features = keras.layers.Conv2D(16, 3, padding="same", activation="relu", name="conv")(scaled)
+    normalized = L2Normalization(name="normalization")(features)
+    maps = keras.layers.Conv2D(2, 3, name="predictions")(normalized)
+    task = kv.create_model("small_cnn", num_classes=2, input_shape=(16, 16, 3), filters=[4]).task
+    preprocessing = kv.Preprocessing(scale=(1 / 128,), offset=(-1.0,))
+    build = {"name": "normalized", "arguments": {}}
+    logits = keras.layers.GlobalAveragePooling2D(name="logits")(maps)
+    model = kv.TaskModel(image, {"logits": logits}, task=task, preprocessing=preprocessing, build=build)
+    images = np.random.default_rng(0).integers(0, 256, (16, 12, 12, 3)).astype("float32")
+    quantized = kv.quantize(model)
+    assert quantized.islands == ("normalization",)
+    quantized.calibrate(images)
+    expected = np.asarray(model(images)["logits"])
+    assert np.abs(np.asarray(quantized(images)["logits"]) - expected).max() < 0.05 * np.abs(expected).max()
+    quantized.compile("adam")
+    before = quantized.get_weights()
+    quantized.fit(images, {"label": np.arange(16) % 2}, epochs=1, verbose=0)
+    assert any(old.shape == (16,) and (old == 20).all() for old in before)
+    assert not any(new.shape == (16,) and (new == 20).all() for new in quantized.get_weights())
