@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from kerasvision.masks import PackedMasks
+from kerasvision.tags import place_tags
 
 VOID = 255
 # Neighbours differ in hue and in lightness; all stand out on photographs.
@@ -19,7 +20,8 @@ _FIXED = tuple(tuple(bytes.fromhex(code)) for code in _COLOURS.split())
 _GOLDEN = 0.618033988749895
 _FILL, _EDGE = 0.45, 0.95
 _HATCH = (40, 40, 40)
-_MOST_TAGS = 20
+_MOST_NAMES, _MOST_TAGS = 20, 60
+_SMALLEST_TAG, _SMALLEST_SHARE = 11, 0.5
 _MANY_BOXES = 40
 _PER_OBJECT = ("boxes", "masks", "keypoints", "classes", "scores", "crowd")
 
@@ -176,27 +178,52 @@ def _paint_boxes(
     pen: ImageDraw.ImageDraw, size: tuple[int, int], objects: Objects, boxes: np.ndarray, of: ImageFont.FreeTypeFont
 ) -> None:
     width = max(1 if len(boxes) > _MANY_BOXES else 2, round(max(size) / 300))
-    tagged = len(boxes) <= _MOST_TAGS and (len(objects.labels) > 1 or objects.scores is not None)
     shown = np.flatnonzero(np.isfinite(boxes).all(axis=1))
-    # Large ones first: the tags of the small ones stay on top.
+    boxes = np.concatenate([np.minimum(boxes[:, :2], boxes[:, 2:]), np.maximum(boxes[:, :2], boxes[:, 2:])], axis=1)
+    # Large ones first: the small ones stay on top.
     order = np.argsort(-(boxes[shown, 2:] - boxes[shown, :2]).prod(axis=1), kind="stable")
     indices: list[int] = shown[order].tolist()
     for index in indices:
-        box = np.clip(boxes[index], -4 * max(size), 5 * max(size))
+        left, top, right, bottom = np.clip(boxes[index], -4 * max(size), 5 * max(size))
         # The coordinates are edges between pixels; a pen paints the pixels themselves.
-        left, top = np.minimum(box[:2], box[2:])
-        right, bottom = np.maximum(np.maximum(box[:2], box[2:]) - 1, (left, top))
-        corners = (round(left), round(top), round(right), round(bottom))
+        corners = (round(left), round(top), round(max(right - 1, left)), round(max(bottom - 1, top)))
         if objects.crowd is not None and objects.crowd[index]:
             _dashed(pen, corners, objects.colour_of(index), width)
         else:
             pen.rectangle(corners, outline=objects.colour_of(index), width=width)
-    for index in indices if tagged else ():
-        text = objects.name(objects.class_of(index))
-        if objects.scores is not None:
-            text += f" {100 * float(objects.scores[index]):.0f} %"
-        corner = np.clip(np.minimum(boxes[index, :2], boxes[index, 2:]), 0, size)
-        _tag(pen, size, (round(corner[0]), round(corner[1])), text, objects.colour_of(index), of)
+    _paint_tags(pen, size, objects, boxes, indices, of)
+
+
+def _paint_tags(
+    pen: ImageDraw.ImageDraw,
+    size: tuple[int, int],
+    objects: Objects,
+    boxes: np.ndarray,
+    indices: Sequence[int],
+    of: ImageFont.FreeTypeFont,
+) -> None:
+    """Names and scores beside the boxes: of more than 20 boxes the scores alone, of more than 60 nothing."""
+    named = len(indices) <= _MOST_NAMES and (len(objects.labels) > 1 or objects.scores is not None)
+    if not indices or not (named or (objects.scores is not None and len(indices) <= _MOST_TAGS)):
+        return
+    texts = []
+    for index in indices:
+        score = "" if objects.scores is None else f"{100 * float(objects.scores[index]):.0f} %"
+        texts.append(
+            " ".join([*([objects.name(objects.class_of(index))] if named else ()), *([score] if score else ())])
+        )
+    # A name is about as wide as its box, a score half as wide, unless it could not be read then.
+    wide = np.median([of.getlength(text) for text in texts]) / max(np.median(boxes[indices, 2] - boxes[indices, 0]), 1)
+    wide *= 1 if named else 2
+    if wide > 1:
+        of = of.font_variant(size=round(max(of.size / wide, _SMALLEST_SHARE * of.size, min(_SMALLEST_TAG, of.size))))
+    texts = [shorten(text, of, size[0] - 6) for text in texts]
+    sizes = np.array([(round(of.getlength(text)) + 6, round(of.size * 1.25)) for text in texts])
+    corners = place_tags(boxes[indices], sizes, size)
+    for index, text, (left, top), (width, height) in zip(indices, texts, corners.tolist(), sizes.tolist(), strict=True):
+        ink = objects.colour_of(index)
+        pen.rectangle((left, top, left + width - 1, top + height - 1), fill=ink)
+        pen.text((left + 3, top + height / 2), text, readable_on(ink), of, anchor="lm")
 
 
 def _dashed(pen: ImageDraw.ImageDraw, corners: tuple[int, int, int, int], ink: Colour, width: int) -> None:
@@ -212,23 +239,6 @@ def _dashed(pen: ImageDraw.ImageDraw, corners: tuple[int, int, int, int], ink: C
             a, b = start / dashes, min((start + 1) / dashes, 1)
             ends = ((x0 + a * (x1 - x0), y0 + a * (y1 - y0)), (x0 + b * (x1 - x0), y0 + b * (y1 - y0)))
             pen.line(ends, fill=ink, width=width)
-
-
-def _tag(
-    pen: ImageDraw.ImageDraw,
-    size: tuple[int, int],
-    corner: tuple[int, int],
-    text: str,
-    ink: Colour,
-    of: ImageFont.FreeTypeFont,
-) -> None:
-    """A name above the upper left corner of a box, moved so far that it lies in the picture."""
-    text = shorten(text, of, size[0] - 6)
-    wide, high = round(of.getlength(text)) + 6, round(of.size * 1.25)
-    left = max(min(corner[0], size[0] - wide), 0)
-    top = corner[1] - high if corner[1] >= high else corner[1]
-    pen.rectangle((left, top, left + wide - 1, top + high - 1), fill=ink)
-    pen.text((left + 3, top + high / 2), text, readable_on(ink), of, anchor="lm")
 
 
 def readable_on(ink: Colour) -> Colour:

@@ -1,5 +1,6 @@
-"""Predictions: the one result type that every artifact gives, checked when it is made."""
+"""What a model says about images: the same verbs for every task, checked when it is made."""
 
+import abc
 import dataclasses
 import json
 import os
@@ -19,9 +20,69 @@ ImageSource = str | np.ndarray
 Images = str | os.PathLike[str] | np.ndarray | Image.Image | Sequence[Any]
 
 
+class Results(abc.ABC):
+    """What a model says about some images, whatever its task.
+
+    `Predictions` are those of a classifier, `kerasvision.detections.Detections` those of a detector.
+    """
+
+    images: tuple[ImageSource, ...]
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @abc.abstractmethod
+    def to_dict(self) -> dict[str, Any]:
+        """What is shown of it, in types that JSON knows: "predictions" has an entry for each image."""
+
+    @abc.abstractmethod
+    def draw(self, index: int) -> Image.Image:
+        """One image with what was said about it."""
+
+    def image_name(self, index: int) -> str | int:
+        """The path an image was given as; of an array its position."""
+        image = self.images[index]
+        return image if isinstance(image, str) else index
+
+    def save(self, directory: str | os.PathLike[str]) -> list[Path]:
+        """Writes a drawing of every image, and then predictions.json.
+
+        Args:
+            directory: made where it does not exist.
+
+        Returns:
+            The files, predictions.json last.
+        """
+        directory = Path(directory)
+        directory.mkdir(parents=True, exist_ok=True)
+        files = []
+        for index, name in enumerate(self._names()):
+            path = directory / name
+            with replacing(path) as temporary:
+                self.draw(index).save(temporary, format="PNG")
+            files.append(path)
+        result = self.to_dict()
+        for entry, file in zip(result["predictions"], files, strict=True):
+            entry["drawn"] = file.name
+        write_text(directory / "predictions.json", json.dumps(result, indent=2, ensure_ascii=False) + "\n")
+        return [*files, directory / "predictions.json"]
+
+    def _names(self) -> Iterator[str]:
+        """File names for the drawings: of the image where it has one, and no name twice."""
+        used = set()
+        for index, image in enumerate(self.images):
+            stem = Path(image).stem if isinstance(image, str) else f"image{index}"
+            name, again = f"{stem}_prediction.png", 1
+            while name.lower() in used:
+                again += 1
+                name = f"{stem}_{again}_prediction.png"
+            used.add(name.lower())
+            yield name
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
-class Predictions:
-    """What a model says about some images.
+class Predictions(Results):
+    """What a classifier says about some images.
 
     Args:
         images: N paths or pixel arrays.
@@ -57,9 +118,6 @@ class Predictions:
         object.__setattr__(self, "labels", tuple(self.labels))
         object.__setattr__(self, "scores", scores)
 
-    def __len__(self) -> int:
-        return len(self.images)
-
     def top(self, k: int | None = None) -> list[list[tuple[str, float]]]:
         """The k best (label, score) pairs of each image, best first; ties in the order of the labels."""
         return [self._ranked(row, k or self.shown) for row in self.scores]
@@ -70,10 +128,10 @@ class Predictions:
             "multi_label": self.multi_label,
             "predictions": [
                 {
-                    "image": image if isinstance(image, str) else index,
+                    "image": self.image_name(index),
                     "top": [{"label": label, "score": round(score, 6)} for label, score in ranked],
                 }
-                for index, (image, ranked) in enumerate(zip(self.images, self.top(k), strict=True))
+                for index, ranked in enumerate(self.top(k))
             ],
         }
 
@@ -83,43 +141,8 @@ class Predictions:
 
         return draw(read_image(self.images[index]), ranked=self._ranked(self.scores[index], k or self.shown))
 
-    def save(self, directory: str | os.PathLike[str]) -> list[Path]:
-        """Writes every image with its prediction drawn below it, and then predictions.json.
-
-        Args:
-            directory: made where it does not exist.
-
-        Returns:
-            The files, predictions.json last.
-        """
-        directory = Path(directory)
-        directory.mkdir(parents=True, exist_ok=True)
-        files = []
-        for index, name in enumerate(self._names()):
-            path = directory / name
-            with replacing(path) as temporary:
-                self.draw(index).save(temporary, format="PNG")
-            files.append(path)
-        result = self.to_dict()
-        for entry, file in zip(result["predictions"], files, strict=True):
-            entry["drawn"] = file.name
-        write_text(directory / "predictions.json", json.dumps(result, indent=2, ensure_ascii=False) + "\n")
-        return [*files, directory / "predictions.json"]
-
     def _ranked(self, row: np.ndarray, k: int) -> list[tuple[str, float]]:
         return [(self.labels[index], float(row[index])) for index in np.argsort(-row, kind="stable")[:k]]
-
-    def _names(self) -> Iterator[str]:
-        """File names for the drawings: of the image where it has one, and no name twice."""
-        used = set()
-        for index, image in enumerate(self.images):
-            stem = Path(image).stem if isinstance(image, str) else f"image{index}"
-            name, again = f"{stem}_prediction.png", 1
-            while name.lower() in used:
-                again += 1
-                name = f"{stem}_{again}_prediction.png"
-            used.add(name.lower())
-            yield name
 
 
 def image_sources(images: Images) -> list[ImageSource]:

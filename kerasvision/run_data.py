@@ -2,9 +2,9 @@
 
 import dataclasses
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -100,46 +100,120 @@ def align_labels(predictor: "Predictor", data: Data) -> list[int]:
         data: the data set; its labels may stand in another order, or be only some of the model's.
 
     Returns:
-        The model's index for each label of the data.
+        The model's index for each label of the data; -1 for one that it does not know, and no object has.
 
     Raises:
-        DataError: the data has labels the model does not know, or several for an image where it gives one.
+        DataError: the data has labels the model does not know, several for an image where it gives one, or boxes where
+            it gives labels, or labels where it gives boxes.
     """
-    if data.multi_label != predictor.multi_label:
-        kinds = {True: "any number of labels", False: "one label"}
-        raise DataError(
-            f"{data.source} gives each image {kinds[data.multi_label]}, but {predictor.path} was trained for "
-            f"{kinds[predictor.multi_label]}. Load the data with multi_label={predictor.multi_label}."
-        )
+    _check_kind(predictor, data)
     numbered = predictor.labels == tuple(str(index) for index in range(len(predictor.labels)))
     if numbered and len(data.labels) == len(predictor.labels) and set(data.labels) != set(predictor.labels):
         return list(range(len(data.labels)))
-    unknown = [label for label in data.labels if label not in predictor.labels]
+    occurring = _of_objects(data) if predictor.detects else data.labels
+    unknown = [label for label in occurring if label not in predictor.labels]
     if unknown:
         raise DataError(
             f"{predictor.path} does not know the labels {few(unknown)} of {data.source}. It knows "
             f"{few(predictor.labels)} ({len(predictor.labels)} in all). Rename the classes to the model's "
             "names, or train a model for this data with create_model(..., labels=data.labels)."
         )
-    return [predictor.labels.index(label) for label in data.labels]
+    return [predictor.labels.index(label) if label in predictor.labels else -1 for label in data.labels]
+
+
+def _check_kind(predictor: "Predictor", data: Data) -> None:
+    """Raises a DataError where the data labels something else than the model predicts."""
+    example = next((examples[0] for examples in data.splits.values() if examples), {})
+    has = {"boxes": "boxes" in example, "labels": "label" in example or "labels" in example}
+    wanted = "boxes" if predictor.detects else "labels"
+    if not has[wanted]:
+        says = {"boxes": "boxes of objects", "labels": "labels of whole images"}
+        found = [text for kind, text in says.items() if has[kind]] or ["labels of pixels"]
+        model = "a detector" if predictor.detects else "a classifier"
+        raise DataError(
+            f"{predictor.path} is {model}: it is judged by {says[wanted]}, and {data.source} has {found[0]}. "
+            "Name data with them, or a model for this data."
+        )
+    if wanted == "labels" and data.multi_label != predictor.multi_label:
+        kinds = {True: "any number of labels", False: "one label"}
+        raise DataError(
+            f"{data.source} gives each image {kinds[data.multi_label]}, but {predictor.path} was trained for "
+            f"{kinds[predictor.multi_label]}. Load the data with multi_label={predictor.multi_label}."
+        )
+
+
+def _of_objects(data: Data) -> list[str]:
+    """The labels that objects have: files of boxes name others, too."""
+    classes = [example["classes"] for examples in data.splits.values() for example in examples]
+    return [data.labels[index] for index in np.unique(np.concatenate(classes)).astype(int)]
 
 
 def to_model_order(targets: dict[str, np.ndarray], order: Sequence[int], classes: int) -> dict[str, np.ndarray]:
     """Targets in the model's order of labels.
 
     Args:
-        targets: {"label": [N]} or {"labels": [N, K of the data]}.
+        targets: {"label": [N]}, {"labels": [N, K of the data]}, or "classes" [N, M] among others.
         order: from `align_labels`.
         classes: K of the model.
 
     Returns:
-        {"label": [N]} or {"labels": [N, K of the model]}.
+        The same keys; "labels" have the K of the model.
     """
+    if "classes" in targets:
+        return {**targets, "classes": np.asarray(order)[targets["classes"]]}
     if "labels" not in targets:
         return {"label": np.asarray(order)[targets["label"]]}
     labels = np.zeros((len(targets["labels"]), classes), targets["labels"].dtype)
     labels[:, order] = targets["labels"]
     return {"labels": labels}
+
+
+def judged(predictor: "Predictor", targets: Any) -> dict[str, np.ndarray]:
+    """The targets of a batch by which a model is judged; of a detector neither masks nor keypoints, which are large.
+
+    Raises:
+        DataError: there are none for this model.
+    """
+    if predictor.detects:
+        needed: tuple[str, ...] = ("boxes", "classes", "valid")
+    else:
+        needed = ("labels" if predictor.multi_label else "label",)
+    if not isinstance(targets, Mapping) or not set(needed) <= set(targets):
+        got = ", ".join(targets) if isinstance(targets, Mapping) else f"a {type(targets).__name__}"
+        raise DataError(f"{predictor.path} is judged by the targets {', '.join(needed)}, and a batch has {got}.")
+    kept = (*needed, "crowd", "difficult") if predictor.detects else needed
+    return {name: np.asarray(targets[name]) for name in kept if name in targets}
+
+
+def join(batches: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """Batches in one, name -> [N, ...]; objects [B, M, ...] are padded to the largest M by zeros."""
+    joined = {}
+    for name in batches[0]:
+        parts = [batch[name] for batch in batches]
+        most = max(part.shape[1] if part.ndim > 1 else 0 for part in parts)
+        joined[name] = np.concatenate(
+            [
+                part
+                if part.ndim < 2
+                else np.pad(part, [(0, 0), (0, most - part.shape[1]), *[(0, 0)] * (part.ndim - 2)])
+                for part in parts
+            ]
+        )
+    return joined
+
+
+def count_objects(targets: Mapping[str, np.ndarray], labels: Sequence[str]) -> dict[str, int]:
+    """How many objects of each label there are; crowds and difficult ones, which need not be found, do not count.
+
+    Args:
+        targets: of `Predictor.collect`.
+        labels: the model's.
+    """
+    counted = targets["valid"]
+    for name in ("crowd", "difficult"):
+        counted = counted & ~targets.get(name, np.zeros_like(counted))
+    counts = np.bincount(targets["classes"][counted], minlength=len(labels))
+    return dict(zip(labels, counts.tolist(), strict=True))
 
 
 def few(names: Sequence[str], count: int = 8) -> str:

@@ -9,18 +9,32 @@ from typing import Any, Literal
 import numpy as np
 
 from kerasvision.data import Data, load_data, load_image
+from kerasvision.data.decode import read_image
+from kerasvision.detections import Detections, Found
 from kerasvision.errors import ArtifactError, DataError
 from kerasvision.export.engines import Engine, open_engine
 from kerasvision.predictions import Images, ImageSource, Predictions, image_sources
 from kerasvision.preprocessing import Preprocessing
 from kerasvision.progress import track
 from kerasvision.registry import get_task
-from kerasvision.run_data import align_labels, few, load_recipe_data, recipe_of, same_source, splits_of, to_model_order
+from kerasvision.run_data import (
+    align_labels,
+    few,
+    join,
+    judged,
+    load_recipe_data,
+    recipe_of,
+    same_source,
+    splits_of,
+    to_model_order,
+)
 
 Arrays = dict[str, np.ndarray]
 
 RUN_MODEL = "model.keras"
 BATCH = 32
+# What a detector is judged by; masks of a whole data set are not held.
+DETECTIONS = ("boxes", "scores", "classes", "count")
 
 
 def load(path: str | os.PathLike[str], threads: int = 2) -> "Predictor":
@@ -99,6 +113,11 @@ class Predictor:
         """Whether an image may have any number of labels."""
         return bool(getattr(self.task, "multi_label", False))
 
+    @property
+    def detects(self) -> bool:
+        """Whether it says what is where, in boxes."""
+        return self.task.name == "detection"
+
     def __repr__(self) -> str:
         height, width = self.image_size
         return (
@@ -120,14 +139,25 @@ class Predictor:
         """
         return self.engine.run(images)
 
-    def predict(self, images: Images, top: int = 5, on_bad_files: Literal["stop", "skip"] = "stop") -> Predictions:
+    def predict(
+        self,
+        images: Images,
+        top: int = 5,
+        on_bad_files: Literal["stop", "skip"] = "stop",
+        *,
+        score: float = 0.5,
+    ) -> Predictions | Detections:
         """Predicts images of any size, fitted to the model's size as its training data was.
 
         Args:
             images: a file, a folder (all images below it), pixels [H, W, C] or [N, H, W, C], a PIL image,
                 or a list of these.
-            top: labels that the result shows for each image.
+            top: labels that a classifier's result shows for each image.
             on_bad_files: "stop" raises and names every bad file; "skip" warns and leaves them out.
+            score: least score of the boxes that a detector's result shows; it holds all of them.
+
+        Returns:
+            Predictions of a classifier, Detections of a detector.
 
         Raises:
             DataError: an image cannot be used, or there is none.
@@ -135,11 +165,13 @@ class Predictor:
         sources = image_sources(images)
         kept: list[ImageSource] = []
         bad: list[str] = []
-        scores: list[np.ndarray] = []
+        results: list[Any] = []
         pixels: list[np.ndarray] = []
+        sizes: list[tuple[int, int]] = []
         for index, source in enumerate(track(sources, "Predicting")):
             try:
-                image = load_image(source, self.image_size, self.channels, self.preprocessing)
+                original = read_image(source)
+                image = load_image(original, self.image_size, self.channels, self.preprocessing)
             except DataError as error:
                 bad.append(str(error) if isinstance(source, str) else f"Image {index}: {error}")
                 continue
@@ -147,17 +179,32 @@ class Predictor:
                 continue  # The rest is only looked at, to name all bad images together.
             kept.append(source)
             pixels.append(image)
+            sizes.append((original.shape[0], original.shape[1]))
             if len(pixels) == BATCH:
-                scores.append(self.run(np.stack(pixels))["scores"])
-                pixels = []
+                results += self._read(np.stack(pixels), sizes)
+                pixels, sizes = [], []
         if bad and (on_bad_files == "stop" or not kept):
             raise DataError(_bad_images(bad, len(sources)))
         if pixels:
-            scores.append(self.run(np.stack(pixels))["scores"])
+            results += self._read(np.stack(pixels), sizes)
         if bad:
             listed = "\n".join(f"  {reason}" for reason in bad)
             warnings.warn(f"{len(bad)} of {len(sources)} images are left out:\n{listed}", stacklevel=2)
-        return Predictions(tuple(kept), np.concatenate(scores), self.labels, self.multi_label, top)
+        if self.detects:
+            return Detections(tuple(kept), tuple(results), self.labels, score)
+        return Predictions(tuple(kept), np.stack(results), self.labels, self.multi_label, top)
+
+    def _read(self, pixels: np.ndarray, sizes: Sequence[tuple[int, int]]) -> list[Any]:
+        """Of each image of a batch its scores [K], or what was found in it, in pixels of the image of that size."""
+        outputs = self.run(pixels)
+        if not self.detects:
+            return list(outputs["scores"])
+        return [
+            Found.from_outputs(
+                {name: values[index] for name, values in outputs.items()}, size, self.image_size, self.preprocessing
+            )
+            for index, size in enumerate(sizes)
+        ]
 
     def collect(self, data: Any, split: str = "test") -> tuple[Arrays, Arrays]:
         """Runs the model over a whole data set.
@@ -169,10 +216,11 @@ class Predictor:
 
         Returns:
             Targets {"label": [N]} or {"labels": [N, K]}, in the model's order of labels, and decoded
-            predictions.
+            predictions. Of a detector the targets are {"boxes": [N, M, 4] in pixels of the model's input, "classes",
+            "valid", "crowd": [N, M]}, and the boxes of the predictions are shares of its sides.
 
         Raises:
-            DataError: no such split, an empty one, or labels that are not the model's.
+            DataError: no such split, an empty one, data for another task, or labels that are not the model's.
         """
         if isinstance(data, str | os.PathLike):
             data = self.load_data(data, split=split)
@@ -239,16 +287,14 @@ class Predictor:
         targets: list[Arrays] = []
         predictions: list[Arrays] = []
         for images, wanted in batches:
-            predictions.append(self.run(np.asarray(images)))
-            wanted = wanted if isinstance(wanted, Mapping) else {self._target: wanted}
-            targets.append({name: np.asarray(values) for name, values in wanted.items()})
+            if not isinstance(wanted, Mapping) and not self.detects:
+                wanted = {"labels" if self.multi_label else "label": wanted}
+            targets.append(judged(self, wanted))
+            outputs = self.run(np.asarray(images))
+            predictions.append({name: outputs[name] for name in DETECTIONS} if self.detects else outputs)
         if not targets:
             raise DataError("The data set to evaluate on is empty.")
-        return _join(targets), _join(predictions)
-
-    @property
-    def _target(self) -> str:
-        return "labels" if self.multi_label else "label"
+        return join(targets), join(predictions)
 
 
 def evaluate(artifact: str | os.PathLike[str] | Predictor, data: Any, split: str = "test") -> dict[str, float]:
@@ -300,7 +346,3 @@ def _bad_images(bad: Sequence[str], total: int) -> str:
         return bad[0] if total == 1 else f"{bad[0]} The other {total - 1} images are fine; leave this one out."
     listed = "\n".join(f"  {reason}" for reason in bad)
     return f"{len(bad)} of {total} images cannot be used; repair them or leave them out:\n{listed}"
-
-
-def _join(parts: Sequence[Arrays]) -> Arrays:
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

@@ -132,7 +132,7 @@ class TTAPredictor(Predictor):
         mean: of what: see `mean_scores`.
 
     Raises:
-        RecipeError: no views, or quarter turns of an image that is not square.
+        RecipeError: a detector, no views, or quarter turns of an image that is not square.
     """
 
     def __init__(self, predictor: Predictor, views: Sequence[View], mean: Mean) -> None:
@@ -140,6 +140,9 @@ class TTAPredictor(Predictor):
         self.views = tuple(views)
         self.mean = mean
         height, width = self.image_size
+        require(
+            not self.detects, "a model whose views can be averaged, such as a classifier", f"the detector {self.path}"
+        )
         require(len(self.views) > 0, "at least one view", "none")
         turned = any(view.turns % 2 for view in self.views)
         require(height == width or not turned, "a square model for quarter turns", f"{height}x{width}")
@@ -181,7 +184,7 @@ def with_tta(
 
     Raises:
         UnknownNameError: no views of that name.
-        RecipeError: quarter turns for a model whose input is not square.
+        RecipeError: the artifact is a detector, or quarter turns for a model whose input is not square.
         ArtifactError: the artifact cannot be used.
     """
     if isinstance(views, str) and views not in VIEWS:

@@ -86,8 +86,11 @@ def test_list():
     assert set(models) == set(kv.list_models())
     assert models["small_cnn"]["input_shape"] == [32, 32, 3] and models["small_cnn"]["weights"] == {}
     assert models["mobilenet_v2"]["weights"]["imagenet"]["parameters"] > 3_000_000
-    table = call("list", "--task", "classification").stdout
-    assert all(name in table for name in models)
+    assert models["retinanet"]["tasks"] == ["detection"] and not models["retinanet"]["backbone"]
+    for task in ("classification", "detection"):
+        table = call("list", "--task", task).stdout
+        assert {name for name in models if f"{name} " in table} >= set(kv.list_models(task))
+    assert "small_cnn" not in table
 
 
 def test_train_makes_a_whole_run(workspace):

@@ -161,6 +161,24 @@ class TestObjects:
         with pytest.raises(ValueError, match=r"boxes as \[N, 4\]"):
             draw(self.image(), boxes=np.zeros(4))
 
+    @pytest.mark.parametrize(("count", "named", "scored"), [(20, True, True), (21, False, True), (61, False, False)])
+    def test_a_crowd_has_scores_alone_and_a_large_one_nothing(self, monkeypatch, count, named, scored):
+        texts = []
+        monkeypatch.setattr("PIL.ImageDraw.ImageDraw.text", lambda pen, where, text, *_, **__: texts.append(text))
+        low = np.stack([np.arange(count) % 8 * 49, np.arange(count) // 8 * 49], axis=1)
+        boxes = np.concatenate([low, low + 40], axis=1)
+        draw(self.image(), boxes=boxes, classes=np.zeros(count, int), scores=np.full(count, 0.87), labels=self.LABELS)
+        tags = [text for text in texts if "87" in text]
+        assert len(tags) == (count if scored else 0)
+        assert all(text == ("cat 87 %" if named else "87 %") for text in tags)
+
+    def test_names_do_not_cover_the_boxes_where_there_is_room(self):
+        boxes = np.array([[20, 60, 120, 160], [20, 160, 120, 260], [200, 60, 300, 160]])
+        drawn = np.asarray(draw(self.image(), boxes=boxes, classes=np.array([0, 1, 0]), labels=self.LABELS))
+        for left, top, right, bottom in boxes:
+            assert (drawn[top + 3 : bottom - 3, left + 3 : right - 3] == 90).all()
+        assert (drawn[:400] != 90).any(axis=-1).sum() > 3 * 4 * 100 * 2
+
     def test_colours_differ(self):
         assert len({colour(index) for index in range(200)}) == 200
         assert readable_on((255, 255, 0)) == (0, 0, 0) and readable_on((0, 0, 120)) == (255, 255, 255)

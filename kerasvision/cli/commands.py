@@ -120,7 +120,7 @@ def _run(recipe: Any, folder: Path, overwrite: bool) -> Result:
 @click.option("--skip-bad-files", is_flag=True, help=SKIP_HELP)
 def evaluate(artifact: str, data: str | None, data_format: str | None, split: str, skip_bad_files: bool) -> Result:
     """Measure ARTIFACT: a run folder, .keras, .tflite, .onnx or SavedModel folder."""
-    from kerasvision.run_data import splits_of
+    from kerasvision.run_data import count_objects, splits_of
     from kerasvision.runtime import load
 
     predictor = load(artifact)
@@ -130,13 +130,19 @@ def evaluate(artifact: str, data: str | None, data_format: str | None, split: st
     split = ", ".join(splits_of(loaded, split))
     metrics = predictor.task.metrics(targets, predictions)
     images = len(next(iter(targets.values())))
+    values = {"artifact": artifact, "data": loaded.source, "split": split, "images": images, "metrics": metrics}
+    if predictor.detects:
+        values["objects"] = count_objects(targets, predictor.labels)
 
     def show(console: "Console") -> None:
-        from kerasvision.cli.tables import show_metrics
+        from kerasvision.cli.tables import show_average_precision, show_metrics
 
-        show_metrics(console, f"{artifact} on {images} images ({loaded.source}, {split})", metrics)
+        title = f"{artifact} on {images} images ({loaded.source}, {split})"
+        if predictor.detects:
+            show_average_precision(console, title, metrics, values["objects"], predictor.image_size)
+        else:
+            show_metrics(console, title, metrics)
 
-    values = {"artifact": artifact, "data": loaded.source, "split": split, "images": images, "metrics": metrics}
     skipped = [str(file) for file in loaded.skipped]
     return Result({**values, "skipped": skipped}, show)
 
@@ -145,22 +151,20 @@ def evaluate(artifact: str, data: str | None, data_format: str | None, split: st
 @click.argument("artifact")
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
 @click.option("--out", type=click.Path(file_okay=False), help="Folder for drawn images and predictions.json.")
-@click.option("--top", type=click.IntRange(min=1), default=5, show_default=True, help="Labels for each image.")
+@click.option("--top", type=click.IntRange(min=1), help="Of a classifier: labels for each image; 5 when left out.")
+@click.option("--score", type=click.FloatRange(0, 1), help="Of a detector: least score shown; 0.5 when left out.")
+@click.option("--coco", type=click.Path(dir_okay=False), help="Of a detector: file for all boxes as COCO results.")
+@click.option(
+    "--coco-ids",
+    type=click.Path(exists=True, dir_okay=False),
+    help="COCO annotation file that --coco takes the ids of images and categories from.",
+)
 @click.option("--skip-bad-files", is_flag=True, help=SKIP_HELP)
-def predict(artifact: str, images: tuple[str, ...], out: str | None, top: int, skip_bad_files: bool) -> Result:
+def predict(artifact: str, images: tuple[str, ...], skip_bad_files: bool, **options: Any) -> Result:
     """Say what ARTIFACT sees on images; IMAGE is a file or a folder of them."""
-    from kerasvision.runtime import load
+    from kerasvision.cli.predicting import predict_images
 
-    predictions = load(artifact).predict(list(images), top, on_bad_files="skip" if skip_bad_files else "stop")
-    files = predictions.save(out) if out else []
-    values = {"artifact": artifact, **predictions.to_dict()}
-
-    def show(console: "Console") -> None:
-        from kerasvision.cli.tables import show_predictions
-
-        show_predictions(console, values, files)
-
-    return Result({**values, "files": [str(file) for file in files]}, show)
+    return predict_images(artifact, images, on_bad_files="skip" if skip_bad_files else "stop", **options)
 
 
 @main.command(cls=Verb)

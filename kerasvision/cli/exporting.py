@@ -150,7 +150,9 @@ def _remember(run: RunFolder, report: dict[str, Any], predictor: Predictor) -> N
 
 
 def _examples(run: RunFolder, metrics: dict[str, Any], predictor: Predictor) -> list[ReportExample]:
-    """The report's pictures, made again; none where the run's data is gone."""
+    """The report's pictures, made again; none of a detector, and none where the run's data is gone."""
+    if predictor.detects:
+        return []
     split = metrics["metrics"]["split"]
     try:
         data = predictor.load_data(split=split)

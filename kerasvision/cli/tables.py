@@ -64,6 +64,36 @@ def show_metrics(console: Console, title: str, metrics: Mapping[str, float]) -> 
     table(console, ("metric", "value"), rows, numbers=("value",))
 
 
+def show_average_precision(
+    console: Console,
+    title: str,
+    metrics: Mapping[str, float],
+    objects: Mapping[str, int],
+    image_size: tuple[int, int],
+) -> None:
+    """`kerasvision evaluate` of a detector: the means, by size and by class.
+
+    Args:
+        console: where to.
+        title: what was measured on what.
+        metrics: of `DetectionTask.metrics`.
+        objects: label -> how many there are.
+        image_size: (H, W) of the model's input, in whose pixels sizes are meant.
+    """
+    console.print(f"[bold]{escape(title)}[/bold]")
+    by_class = {name.removeprefix("AP/"): value for name, value in metrics.items() if name.startswith("AP/")}
+    sizes = {name.removeprefix("AP_"): value for name, value in metrics.items() if name.startswith("AP_")}
+    means = {name: value for name, value in metrics.items() if not name.startswith(("AP/", "AP_"))}
+    table(console, ("metric", "value"), [(key, f"{value:.6f}") for key, value in means.items()], numbers=("value",))
+    if by_class:
+        rows = [(label, f"{objects.get(label, 0):,}", f"{value:.6f}") for label, value in by_class.items()]
+        table(console, ("class", "objects", "AP"), rows, numbers=("objects", "AP"))
+    if sizes:
+        table(console, ("size", "AP"), [(name, f"{value:.6f}") for name, value in sizes.items()], numbers=("AP",))
+        height, width = image_size
+        console.print(f"Small: below 32x32 pixels of the model's input, {height}x{width}; large: above 96x96.")
+
+
 def show_predictions(console: Console, predictions: Mapping[str, Any], files: Sequence[Path]) -> None:
     """`kerasvision predict`: one row for each image, its best label first."""
     rows = []
@@ -72,6 +102,27 @@ def show_predictions(console: Console, predictions: Mapping[str, Any], files: Se
         rest = ", ".join(f"{other['label']} {percent(other['score'], 1)}" for other in others)
         rows.append((entry["image"], best["label"], percent(best["score"], 1), rest))
     table(console, ("image", "label", "score", "then"), rows, numbers=("score",))
+    _show_files(console, files)
+
+
+def show_detections(console: Console, detections: Mapping[str, Any], files: Sequence[Path]) -> None:
+    """`kerasvision predict` of a detector: for each image how many of each class there are, and their best scores."""
+    rows = []
+    for entry in detections["predictions"]:
+        classes: dict[str, list[float]] = {}
+        for found in entry["objects"]:
+            classes.setdefault(found["label"], []).append(found["score"])
+        most = sorted(classes.items(), key=lambda item: -len(item[1]))
+        listed = ", ".join(f"{label} {len(scores)} (best {percent(max(scores), 1)})" for label, scores in most)
+        if not listed:
+            best = entry["best_score"]
+            listed = "nothing" if best is None else f"nothing; the best score is {percent(best, 1)}"
+        rows.append((entry["image"], len(entry["objects"]), listed))
+    table(console, ("image", "objects", f"found, from a score of {percent(detections['score'])}"), rows, ("objects",))
+    _show_files(console, files)
+
+
+def _show_files(console: Console, files: Sequence[Path]) -> None:
     if files:
         count = len(files) - 1
         console.print(

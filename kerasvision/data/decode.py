@@ -215,6 +215,26 @@ def placement(
     return tuple(resized.numpy().tolist()), tuple(offset.numpy().tolist())
 
 
+def unfit_boxes(
+    boxes: np.ndarray, source: tuple[int, int], image_size: tuple[int, int], preprocessing: Preprocessing
+) -> np.ndarray:
+    """Brings boxes in a fitted image back to the image it was, the inverse of what `fit_image` does to it.
+
+    Args:
+        boxes: [N, 4] xyxy, in pixels of the fitted image.
+        source: (H, W) of the image before.
+        image_size: (H', W') of the fitted image.
+        preprocessing: how it was fitted.
+
+    Returns:
+        float32 [N, 4] xyxy in pixels of the image. What lies in the bars of a letterbox lies outside of it.
+    """
+    resized, offset = placement(source, image_size, preprocessing)
+    factors = np.array([source[1] / resized[1], source[0] / resized[0]])
+    moved = (np.asarray(boxes, np.float64) - np.tile(offset[::-1], 2)) * np.tile(factors, 2)
+    return moved.astype(np.float32)
+
+
 def _placement(
     source: tf.Tensor, image_size: tuple[int, int], preprocessing: Preprocessing
 ) -> tuple[tf.Tensor, tf.Tensor]:
