@@ -10,6 +10,10 @@ from tensorflow_model_optimization.python.core.keras.utils import smart_cond
 
 from kerasvision.compress.quantizers import RangeQuantizer
 
+# Weights of one variable at most. The range of an int8 weight has to be a constant, and TensorFlow's converter folds no
+# operation on more than 2^30 bits; with the 64-bit number of its cluster a weight has 96.
+LARGEST_PART = 11_000_000
+
 
 def affine(x: Any, factor: Any, addend: Any, uniform: bool = False) -> Any:
     """x * factor + addend for each channel, as a depthwise 1x1 convolution.
@@ -103,15 +107,69 @@ class ChannelDense(tf_keras.layers.Dense):
     """Dense as a 1x1 convolution, whose int8 weights have a scale for each output channel.
 
     Its kernel is used when it was quantized, as [1, 1, C, units]: the converter loses the scales on a later reshape.
+    A large kernel is several weights, "kernel_0" and so on, each of some output channels, because the converter can
+    only quantize what it can fold: see `part_widths`.
     """
+
+    def build(self, input_shape: Any) -> None:
+        """The kernel's parts, and the bias."""
+        channels = int(input_shape[-1])
+        widths = part_widths(channels, self.units)
+        self.parts = ("kernel",) if len(widths) == 1 else tuple(f"kernel_{i}" for i in range(len(widths)))
+        for name, width in zip(self.parts, widths, strict=True):
+            part = self.add_weight(
+                name,
+                (channels, width),
+                initializer=self.kernel_initializer,
+                regularizer=self.kernel_regularizer,
+                constraint=self.kernel_constraint,
+            )
+            setattr(self, name, part)
+        if self.use_bias:
+            self.bias = self.add_weight(
+                "bias",
+                (self.units,),
+                initializer=self.bias_initializer,
+                regularizer=self.bias_regularizer,
+                constraint=self.bias_constraint,
+            )
+        self.built = True
+
+    def take_weights(self, kernel: np.ndarray, *bias: np.ndarray) -> None:
+        """Use the weights of a Dense.
+
+        Args:
+            kernel: [C, units].
+            *bias: [units], where there is one.
+        """
+        ends = np.cumsum([getattr(self, name).shape[-1] for name in self.parts])
+        self.set_weights([*np.split(kernel, ends[:-1], axis=-1), *bias])
 
     def call(self, inputs: Any) -> Any:
         """[B, ..., C] -> [B, ..., units]."""
         inner = inputs.shape[1:-1]
         image = tf.reshape(inputs, [-1, math.prod(inner), 1, inputs.shape[-1]])
-        y = tf.nn.conv2d(image, tf.reshape(self.kernel, [1, 1, inputs.shape[-1], self.units]), 1, "VALID")
-        y = tf.nn.bias_add(y, self.bias) if self.use_bias else y
-        return tf.reshape(self.activation(y), [-1, *inner, self.units])
+        kernels = [getattr(self, name) for name in self.parts]
+        widths = [kernel.shape[-1] for kernel in kernels]
+        biases = tf.split(self.bias, widths) if self.use_bias else [None] * len(kernels)
+        results = [self._part(image, kernel, bias) for kernel, bias in zip(kernels, biases, strict=True)]
+        y = results[0] if len(results) == 1 else tf.concat(results, axis=-1)
+        return tf.reshape(y, [-1, *inner, self.units])
+
+    def _part(self, image: Any, kernel: Any, bias: Any) -> Any:
+        y = tf.nn.conv2d(image, tf.reshape(kernel, [1, 1, image.shape[-1], kernel.shape[-1]]), 1, "VALID")
+        return self.activation(y if bias is None else tf.nn.bias_add(y, bias))
+
+
+def part_widths(channels: int, units: int) -> list[int]:
+    """Output channels of each part of a Dense layer's kernel: as few parts as fit `LARGEST_PART`, nearly equal.
+
+    Args:
+        channels: of its input.
+        units: of its output.
+    """
+    parts = -(-units // max(LARGEST_PART // channels, 1))
+    return [units // parts + (i < units % parts) for i in range(parts)]
 
 
 class QuantizedPReLU(tf_keras.layers.PReLU):

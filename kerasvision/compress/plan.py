@@ -7,6 +7,7 @@ import tf_keras
 
 from kerasvision.compress.bridge import Adopted
 from kerasvision.compress.graph import Node
+from kerasvision.compress.layers import part_widths
 from kerasvision.compress.quantizers import RangeGroup
 from kerasvision.errors import QuantizationError, closest
 
@@ -96,6 +97,8 @@ class Plan:
             return False
         if isinstance(node.layer, layers.Conv2DTranspose):
             return False  # Its op takes nothing in.
+        if isinstance(node.layer, layers.Dense) and len(part_widths(*node.layer.kernel.shape)) > 1:
+            return False  # It ends in a concatenation, which takes nothing in either.
         if isinstance(reader.layer, layers.BatchNormalization):
             return isinstance(node.layer, CARRIERS) and reader.layer.axis in (-1, [len(node.shape) - 1])
         return is_clipping(reader)

@@ -339,8 +339,15 @@ def _separable(builder: _Builder, node: Node, x: Any) -> Any:
 
 
 def _dense(builder: _Builder, node: Node, x: Any) -> Any:
-    dense = builder.once(node, "*dense", lambda: _in_place_of(node, ChannelDense, activation=node.function))
-    return builder.with_function(node, x, dense, {"kernel": 1})
+    def make() -> ChannelDense:
+        dense = ChannelDense.from_config({**node.layer.get_config(), "activation": node.function})
+        dense.build(node.inputs[0].shape)
+        dense.take_weights(*node.layer.get_weights())
+        dense.trainable = node.layer.trainable
+        return dense
+
+    dense = builder.once(node, "*dense", make)
+    return builder.with_function(node, x, dense, dict.fromkeys(dense.parts, 1))
 
 
 def _batch_normalization(builder: _Builder, node: Node, x: Any) -> Any:

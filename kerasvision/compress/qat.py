@@ -40,7 +40,8 @@ def quantize(
             each but the first; or the format of each named layer, int8 for the others.
         preserve: what pruning and weight sharing made, and fine-tuning must keep: "sparsity", the zeros; "clusters",
             the number of values of each kernel, for which all channels of a shared kernel have one scale (in the file
-            a channel has the opposite signs where its normalization has a negative factor).
+            a channel has the opposite signs where its normalization has a negative factor). A Dense kernel of more
+            than 11 million weights counts as several.
 
     Raises:
         BridgeError: a layer has no twin in tf_keras.
