@@ -5,17 +5,12 @@ from typing import Any
 from keras import layers
 
 from kerasvision.layers.attention import attend
-from kerasvision.layers.convolution import conv_bn
+from kerasvision.layers.convolution import conv_bn_leaky
 from kerasvision.registry import register
 
 STEM_FILTERS = 32
 # (filters, residual blocks) of each stage; a convolution with stride 2 stands in front of the blocks.
 STAGES = ((64, 1), (128, 2), (256, 8), (512, 8), (1024, 4))
-
-
-def conv_bn_leaky(x: Any, filters: int, kernel_size: int, stride: int, name: str) -> Any:
-    """Convolution, batch normalization, leaky ReLU of slope 0.1: [B, H, W, C] -> [B, H/stride, W/stride, filters]."""
-    return layers.LeakyReLU(0.1, name=f"{name}_leaky")(conv_bn(x, filters, kernel_size, stride, name))
 
 
 def residual(x: Any, attention: str | None, name: str) -> Any:

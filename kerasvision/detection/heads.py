@@ -15,7 +15,7 @@ from typing import Any
 import keras
 from keras import layers
 
-from kerasvision.layers.pyramid import conv_bn_leaky
+from kerasvision.layers.convolution import conv_bn_leaky
 from kerasvision.layers.shared_convolution import shared_convolution
 
 PRIOR = 0.01
@@ -210,7 +210,7 @@ def yolo_head(
         ValueError: another number of anchors than levels, or a prior outside of 0..1.
     """
     _check_anchors(features, anchors)
-    maps = {level: conv_bn_leaky(x, 2 * x.shape[-1], 3, f"{name}_{level}") for level, x in features.items()}
+    maps = {level: conv_bn_leaky(x, 2 * x.shape[-1], 3, 1, f"{name}_{level}") for level, x in features.items()}
     outputs = {}
     for output, values, bias in (
         ("box_deltas", 4, "zeros"),

@@ -1,9 +1,11 @@
-"""The convolutions of residual and inception nets: no bias, and padded alike on all sides."""
+"""The convolutions of residual, inception and Darknet nets: no bias, and padded alike on all sides."""
 
 from typing import Any
 
 import keras
 from keras import layers
+
+LEAKY_SLOPE = 0.1  # Of Darknet.
 
 
 def conv(x: Any, filters: int, kernel_size: int, stride: int, name: str) -> Any:
@@ -45,3 +47,8 @@ def batch_norm(x: Any, name: str) -> Any:
 def conv_bn(x: Any, filters: int, kernel_size: int, stride: int, name: str) -> Any:
     """`conv`, then `batch_norm`: [B, H, W, C] -> [B, H/stride, W/stride, filters]."""
     return batch_norm(conv(x, filters, kernel_size, stride, name), name)
+
+
+def conv_bn_leaky(x: Any, filters: int, kernel_size: int, stride: int, name: str) -> Any:
+    """`conv_bn`, then Darknet's leaky ReLU of slope 0.1: [B, H, W, C] -> [B, H/stride, W/stride, filters]."""
+    return layers.LeakyReLU(LEAKY_SLOPE, name=f"{name}_leaky")(conv_bn(x, filters, kernel_size, stride, name))

@@ -11,11 +11,10 @@ from typing import Any
 from keras import layers
 
 from kerasvision.errors import closest
-from kerasvision.layers.convolution import conv_bn
+from kerasvision.layers.convolution import conv_bn_leaky
 from kerasvision.layers.shared_convolution import shared_convolution
 
 LEVELS = ("P3", "P4", "P5")
-LEAKY_SLOPE = 0.1  # Of Darknet.
 EXTRA_LEVELS = ("c5", "p5", "pool")
 
 
@@ -202,11 +201,6 @@ def path_aggregation(
     return pyramid
 
 
-def conv_bn_leaky(x: Any, filters: int, kernel_size: int, name: str) -> Any:
-    """Darknet's convolution, batch normalization, leaky ReLU of slope 0.1: [B, H, W, C] -> [B, H, W, filters]."""
-    return layers.LeakyReLU(LEAKY_SLOPE, name=f"{name}_leaky")(conv_bn(x, filters, kernel_size, 1, name))
-
-
 def yolo_neck(
     features: Mapping[str, Any],
     filters: Sequence[int] = (128, 256, 512),
@@ -236,10 +230,10 @@ def yolo_neck(
     for level, width in reversed(list(zip(levels, filters, strict=True))):
         x, label = chosen[level], f"{name}_{level}"
         if above is not None:
-            above = upsample_like(conv_bn_leaky(above, width, 1, f"{label}_route"), x, label)
+            above = upsample_like(conv_bn_leaky(above, width, 1, 1, f"{label}_route"), x, label)
             x = layers.Concatenate(name=f"{label}_concat")([above, x])
         for index, (count, size) in enumerate([(width, 1), (2 * width, 3), (width, 1), (2 * width, 3), (width, 1)]):
-            x = conv_bn_leaky(x, count, size, f"{label}_{index}")
+            x = conv_bn_leaky(x, count, size, 1, f"{label}_{index}")
         pyramid[level] = above = x
     return {level: pyramid[level] for level in levels}
 
