@@ -79,8 +79,8 @@ def register(
     tensor, where Pn has the stride 2**n; "top" in the result is what a classifier takes, where it is not "P5". Every
     backbone is a classifier by itself (see `kerasvision.classification`). Any other kind is the name of a task, and
     `builder(x, task, *, weights=None, **arguments)` returns the dict of raw outputs and the dict of features. One with
-    an argument `backbone`, whose default is a name, may be asked for with the weights of that backbone, and then gets
-    their name; its preprocessing is the backbone's.
+    an argument `backbone`, a name or None for layers of its own, may be asked for with the weights of that backbone,
+    and then gets their name; its preprocessing is the backbone's.
 
     Args:
         name: what the user asks `create_model` for.
@@ -228,7 +228,8 @@ def create_model(
         "task": task_name,
         "preprocessing": preprocessing.get_config(),
         **the_task.get_config(),
-        **build_arguments,
+        # Arrays as lists: a file knows nothing else.
+        **{key: value.tolist() if hasattr(value, "tolist") else value for key, value in build_arguments.items()},
     }
     call = {"name": name, "arguments": config}
     taps = {level: feature._keras_history.operation.name for level, feature in features.items()}
@@ -273,9 +274,10 @@ def _backbone(name: str) -> Entry:
 def _base_of(entry: Entry, arguments: Mapping[str, Any]) -> Entry:
     """The row whose weights and preprocessing count: that of the backbone, where a model takes one."""
     parameter = inspect.signature(entry.builder).parameters.get("backbone")
-    if entry.kind == BACKBONE or parameter is None:
+    name = arguments.get("backbone", parameter.default) if parameter else None
+    if entry.kind == BACKBONE or name is None:
         return entry
-    base = _backbone(arguments.get("backbone", parameter.default))
+    base = _backbone(name)
     return dataclasses.replace(base, weights={**base.weights, **entry.weights})
 
 
