@@ -7,12 +7,28 @@ import numpy as np
 import tensorflow as tf
 import tf_keras
 from tensorflow_model_optimization.python.core.keras.utils import smart_cond
+from tensorflow_model_optimization.python.core.quantization.keras.quantize_wrapper import QuantizeWrapperV2
 
 from kerasvision.compress.quantizers import RangeQuantizer
 
 # Weights of one variable at most. The range of an int8 weight has to be a constant, and TensorFlow's converter folds no
 # operation on more than 2^30 bits; with the 64-bit number of its cluster a weight has 96.
 LARGEST_PART = 11_000_000
+
+
+class QuantizedLayer(QuantizeWrapperV2):
+    """A layer with quantized weights. TFMOT's wrapper would go on training the kernels of a frozen layer."""
+
+    @property
+    def trainable_weights(self) -> list[Any]:
+        """None of a frozen layer's."""
+        return super().trainable_weights if self.layer.trainable else []
+
+    @property
+    def non_trainable_weights(self) -> list[Any]:
+        """The rest, all of a frozen layer's."""
+        frozen = [] if self.layer.trainable else self._trainable_weights
+        return self._dedup_weights([*super().non_trainable_weights, *frozen])
 
 
 def affine(x: Any, factor: Any, addend: Any, uniform: bool = False) -> Any:

@@ -9,12 +9,18 @@ import tensorflow as tf
 import tf_keras
 from tensorflow_model_optimization.python.core.quantization.keras.quantize_config import QuantizeConfig
 from tensorflow_model_optimization.python.core.quantization.keras.quantize_layer import QuantizeLayer
-from tensorflow_model_optimization.python.core.quantization.keras.quantize_wrapper import QuantizeWrapperV2
 from tensorflow_model_optimization.python.core.quantization.keras.quantizers import Quantizer
 
 from kerasvision.compress.bridge import Adopted
 from kerasvision.compress.graph import Node, read_graph, rebuild
-from kerasvision.compress.layers import Affine, AffineNormalization, ChannelDense, InFloat, QuantizedPReLU
+from kerasvision.compress.layers import (
+    Affine,
+    AffineNormalization,
+    ChannelDense,
+    InFloat,
+    QuantizedLayer,
+    QuantizedPReLU,
+)
 from kerasvision.compress.plan import SAME_RANGE, SAME_VALUES, Plan, is_clipping
 from kerasvision.compress.quantizers import FixedQuantizer, RangeQuantizer, WeightQuantizer
 from kerasvision.errors import QuantizationError
@@ -188,14 +194,14 @@ class _Builder:
             part: "output" where the result is the node's own, else a name for this step before it.
         """
 
-        def make() -> QuantizeWrapperV2:
+        def make() -> QuantizedLayer:
             weights: dict[str, Quantizer] = {
                 name: self.weight_quantizer(f"{node.layer.name}/{name}", count) for name, count in channels.items()
             }
             for quantizer in weights.values():
                 self.note(node, quantizer)
             output = None if part == "output" and self.plan.is_fused(node) else self._range(node, part)
-            return QuantizeWrapperV2(layer, LayerConfig(weights, output))
+            return QuantizedLayer(layer, LayerConfig(weights, output))
 
         return self.once(node, layer.name, make)(x)
 

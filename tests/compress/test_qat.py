@@ -126,6 +126,26 @@ def test_frozen_batch_normalization_stays_frozen():
         np.testing.assert_array_equal(new, old)
 
 
+def test_frozen_layers_stay_frozen(tmp_path):
+    model = kv.create_model("small_cnn", num_classes=3, input_shape=(8, 8, 1), filters=[4, 6])
+    for layer in model.layers:
+        layer.trainable = layer.name == "logits"
+    quantized = kv.quantize(model)
+    assert len(quantized.trainable_variables) == len(model.trainable_variables) == 2
+    kernels = [w for w in quantized.net.weights if "kernel" in w.name and not w.name.endswith(("_min:0", "_max:0"))]
+    before = [kernel.numpy() for kernel in kernels]
+    quantized.compile("sgd", learning_rate=0.1)
+    quantized.fit(batches(), epochs=1, verbose=0)
+    moved = [kernel.shape[-1] for kernel, old in zip(kernels, before, strict=True) if (kernel.numpy() != old).any()]
+    # The Dense layer's alone, which has the classes as its outputs.
+    assert len(kernels) == 5 and moved == [3]
+    quantized.save_weights(str(tmp_path / "q.weights.h5"))
+    again = kv.quantize(model)
+    again.load_weights(str(tmp_path / "q.weights.h5"))
+    images = next(iter(batches()))[0]
+    np.testing.assert_array_equal(again(images)["logits"], quantized(images)["logits"])
+
+
 def test_the_float_model_is_left_alone(trained):
     before = [weight.copy() for weight in trained.get_weights()]
     quantized = kv.quantize(trained)
