@@ -5,14 +5,13 @@ from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import cv2
 import numpy as np
 from PIL import Image
 
 from kerasvision.data.decode import read_image, unfit_boxes
 from kerasvision.draw import draw
 from kerasvision.errors import DataError
-from kerasvision.masks import PackedMasks, encode_mask, stack_of_planes
+from kerasvision.masks import PackedMasks, encode_mask, paste_mask, stack_of_planes
 from kerasvision.predictions import ImageSource, Results
 from kerasvision.preprocessing import Preprocessing
 
@@ -108,29 +107,8 @@ class Found:
             return None
         planes = stack_of_planes(self.size, len(self))
         for index, window in enumerate(self.boxes if self.windows is None else self.windows):
-            _paste(planes[index // 8], self.masks[index], window, 1 << index % 8)
+            paste_mask(planes[index // 8], self.masks[index], window, 1 << index % 8)
         return PackedMasks.from_stack(planes, len(self))
-
-
-def _paste(plane: np.ndarray, mask: np.ndarray, box: np.ndarray, bit: int) -> None:
-    """Sets a bit of the pixels [H, W] whose centres lie in a box and on a mask [h, w] that is stretched over it."""
-    left, top, right, bottom = box = np.asarray(box, float)
-    if not (np.isfinite(box).all() and right > left and bottom > top):
-        return
-    # Pixels whose centres lie inside.
-    x0, y0, x1, y1 = np.clip(np.ceil(box - 0.5), 0, (*plane.shape[::-1], *plane.shape[::-1])).astype(int)
-    if x0 >= x1 or y0 >= y1:
-        return
-    scale_x, scale_y = mask.shape[1] / (right - left), mask.shape[0] / (bottom - top)
-    matrix = np.array([[scale_x, 0, (x0 + 0.5 - left) * scale_x - 0.5], [0, scale_y, (y0 + 0.5 - top) * scale_y - 0.5]])
-    stretched = cv2.warpAffine(
-        np.ascontiguousarray(mask, np.float32),
-        matrix,
-        (int(x1 - x0), int(y1 - y0)),
-        flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
-        borderMode=cv2.BORDER_REPLICATE,
-    )
-    plane[y0:y1, x0:x1] |= np.where(stretched >= 0.5, np.uint8(bit), np.uint8(0))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

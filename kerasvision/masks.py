@@ -177,6 +177,34 @@ def _or_along(planes: np.ndarray, axis: int) -> np.ndarray:
     return planes.squeeze(axis)
 
 
+def paste_mask(plane: np.ndarray, mask: np.ndarray, box: np.ndarray, bit: int = 1) -> None:
+    """Sets a bit of the pixels whose centres lie in a box and on the mask that is stretched over it.
+
+    Args:
+        plane: uint8 [H, W], changed in place.
+        mask: float [h, w] in 0..1, sampled bilinearly; from 0.5 a pixel lies on it.
+        box: [4] xyxy in pixels of the plane; one that is empty or not finite holds nothing.
+        bit: such as 1 << 3.
+    """
+    left, top, right, bottom = box = np.asarray(box, float)
+    if not (np.isfinite(box).all() and right > left and bottom > top):
+        return
+    # Pixels whose centres lie inside.
+    x0, y0, x1, y1 = np.clip(np.ceil(box - 0.5), 0, (*plane.shape[::-1], *plane.shape[::-1])).astype(int)
+    if x0 >= x1 or y0 >= y1:
+        return
+    scale_x, scale_y = mask.shape[1] / (right - left), mask.shape[0] / (bottom - top)
+    matrix = np.array([[scale_x, 0, (x0 + 0.5 - left) * scale_x - 0.5], [0, scale_y, (y0 + 0.5 - top) * scale_y - 0.5]])
+    stretched = cv2.warpAffine(
+        np.ascontiguousarray(mask, np.float32),
+        matrix,
+        (int(x1 - x0), int(y1 - y0)),
+        flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+        borderMode=cv2.BORDER_REPLICATE,
+    )
+    plane[y0:y1, x0:x1] |= np.where(stretched >= 0.5, np.uint8(bit), np.uint8(0))
+
+
 def mask_extents(masks: np.ndarray) -> np.ndarray:
     """Smallest boxes around masks [N, H, W]: float32 [N, 4] xyxy in pixels; zeros where a mask is empty."""
     boxes = np.zeros((len(masks), 4), np.float32)

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kerasvision.masks import PackedMasks, decode_masks, encode_mask, mask_extents
+from kerasvision.masks import PackedMasks, decode_masks, encode_mask, mask_extents, paste_mask
 
 
 def random_masks(count, height, width, seed):
@@ -61,3 +61,45 @@ def test_coco_encodings_come_back():
 @pytest.mark.parametrize("count", [0, 3])
 def test_empty_extents(count):
     assert PackedMasks.pack(np.zeros((count, 4, 5), bool)).extents().tolist() == [[0, 0, 0, 0]] * count
+
+
+def stretched(mask, box, x, y):
+    """Bilinear value of a mask, stretched over a box, at a point; None outside."""
+    if not (box[0] <= x < box[2] and box[1] <= y < box[3]):
+        return None
+    height, width = mask.shape
+    row = np.clip((y - box[1]) / (box[3] - box[1]) * height - 0.5, 0, height - 1)
+    column = np.clip((x - box[0]) / (box[2] - box[0]) * width - 0.5, 0, width - 1)
+    total = 0.0
+    for i in range(height):
+        for j in range(width):
+            total += mask[i, j] * max(0, 1 - abs(row - i)) * max(0, 1 - abs(column - j))
+    return total
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_pasted_masks_are_sampled_at_the_centres_of_the_pixels(seed):
+    rng = np.random.default_rng(seed)
+    mask = rng.random((rng.integers(1, 6), rng.integers(1, 6))).astype(np.float32)
+    low = rng.uniform(-6, 14, 2)
+    box = np.concatenate([low, low + rng.uniform(0.2, 20, 2)])
+    plane = np.zeros((17, 21), np.uint8)
+    paste_mask(plane, mask, box, 4)
+    for row, column in np.ndindex(plane.shape):
+        value = stretched(mask, box, column + 0.5, row + 0.5)
+        # OpenCV rounds places to 1/32 of a bin.
+        if value is None or abs(value - 0.5) > 0.04:
+            assert plane[row, column] == (4 if value is not None and value > 0.5 else 0)
+
+
+def test_pasted_masks_stand_beside_one_another():
+    plane = np.zeros((4, 6), np.uint8)
+    for box in ([0, 0, 0, 4], [np.nan, 0, 4, 4], [0, 0, np.inf, 4], [5, 2, 1, 3], [100, 100, 130, 120], [-9, -9, 0, 0]):
+        paste_mask(plane, np.ones((2, 2)), np.array(box))
+    assert not plane.any()
+    paste_mask(plane, np.ones((2, 2)), np.array([0, 0, 3, 4]), 1)
+    paste_mask(plane, np.ones((2, 2)), np.array([2, 1, 6, 3]), 2)
+    expected = np.zeros((4, 6), np.uint8)
+    expected[:, :3] += 1
+    expected[1:3, 2:] += 2
+    np.testing.assert_array_equal(plane, expected)

@@ -84,7 +84,10 @@ class Adopted(tf_keras.layers.Layer):
 
     @property
     def quantization(self) -> str | None:
-        """What the operation says of itself: "output" where its ops have int8 kernels, "island" where not."""
+        """What the operation says of itself: "output" where its ops have int8 kernels, "island" where not.
+
+        An island that says "float" hands its result out of the net in float, too.
+        """
         return getattr(self._operation(), "quantization", None)
 
     def build(self, input_shape: Any) -> None:
@@ -95,18 +98,19 @@ class Adopted(tf_keras.layers.Layer):
         ]
         super().build(input_shape)
 
-    def call(self, *tensors: Any) -> Any:
+    def call(self, *tensors: Any, training: Any = None) -> Any:
         """The operation on these tensors, with this layer's weights."""
         operation, rest = self._operation(), iter(tensors)
+        mode = {"training": training} if getattr(operation, "_call_has_training_arg", False) else {}
         arguments = [self.constants[i] if i in self.constants else next(rest) for i in range(self._count(tensors))]
         if not self._twins:
-            return operation(*arguments)
+            return operation(*arguments, **mode)
         twin = {id(weight): twin for weight, twin in zip(operation.weights, self._twins, strict=True)}
         states = [
             [tf.convert_to_tensor(twin[id(weight)]) for weight in weights]
             for weights in (operation.trainable_variables, operation.non_trainable_variables)
         ]
-        return operation.stateless_call(*states, *arguments)[0]
+        return operation.stateless_call(*states, *arguments, **mode)[0]
 
     def _count(self, tensors: tuple[Any, ...]) -> int:
         return len(tensors) + len(self.constants)

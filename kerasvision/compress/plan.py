@@ -83,9 +83,10 @@ class Plan:
         return node
 
     def stays_float(self, node: Node) -> bool:
-        """Whether an island's result goes to other islands only."""
+        """Whether an island's result goes to other islands only, or out of a net that needs it in float."""
         names = {reader.layer.name for reader in node.readers}
-        return not node.is_output and names <= self.islands
+        exact = isinstance(node.layer, Adopted) and node.layer.quantization == "float"
+        return names <= self.islands and (exact or not node.is_output)
 
     def group(self, node: Node) -> RangeGroup:
         """The tensors that have one range with this one."""
@@ -123,7 +124,7 @@ class Plan:
 
 def is_float(layer: tf_keras.layers.Layer) -> bool:
     """Whether the layer is left in float without being asked."""
-    return isinstance(layer, FLOAT) or (isinstance(layer, Adopted) and layer.quantization == "island")
+    return isinstance(layer, FLOAT) or (isinstance(layer, Adopted) and layer.quantization in ("island", "float"))
 
 
 def is_clipping(node: Node) -> bool:

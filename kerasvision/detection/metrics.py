@@ -72,7 +72,8 @@ class DetectionMetrics:
             targets: as `Data.batches` yields them: "boxes" [B, M, 4] xyxy in pixels, "classes" [B, M], "valid" [B, M];
                 where there are any, "crowd" and "difficult" [B, M]; "masks" [B, M, H, W] for masks.
             predictions: "boxes" [B, D, 4] xyxy, "scores" and "classes" [B, D], "count" [B], how many of the D are
-                there; "masks" [B, D, H, W] for masks, yes or no or 0..1.
+                there; for masks "masks" [B, D, H, W], yes or no or 0..1, or "box_masks" [B, D, h, w] in 0..1, each
+                stretched over its box.
 
         Raises:
             ValueError: a tensor is missing or of another shape, or there is a class without a label.

@@ -7,6 +7,8 @@ from typing import Any, Literal
 import numpy as np
 from pycocotools import mask as coco
 
+from kerasvision.masks import paste_mask
+
 Kind = Literal["boxes", "masks"]
 
 
@@ -102,7 +104,7 @@ def unpad(
         targets: "boxes" [B, M, 4] xyxy in pixels, "classes" [B, M], "valid" [B, M]; as far as there are any, "crowd"
             and "difficult" [B, M]; "masks" [B, M, H, W] for kind "masks".
         predictions: "boxes" [B, D, 4], "scores" and "classes" [B, D], "count" [B]; "masks" [B, D, H, W] for kind
-            "masks", yes or no or 0..1.
+            "masks", yes or no or 0..1, or "box_masks" [B, D, h, w], 0..1, each stretched over its box.
         kind: what is compared.
         classes: number of classes.
         image_size: (H, W) in pixels where the found boxes are shares of it, None where they are pixels.
@@ -110,8 +112,10 @@ def unpad(
     Raises:
         ValueError: a tensor is missing or of another shape, or a class is not one of `classes`.
     """
-    true = _arrays(targets, "targets", ("boxes", "classes", "valid"), kind)
-    found = _arrays(predictions, "predictions", ("boxes", "scores", "classes", "count"), kind)
+    wanted = () if kind == "boxes" else ("masks",)
+    given = ("box_masks",) if wanted and "box_masks" in predictions and "masks" not in predictions else wanted
+    true = _arrays(targets, "targets", ("boxes", "classes", "valid", *wanted), kind)
+    found = _arrays(predictions, "predictions", ("boxes", "scores", "classes", "count", *given), kind)
     _check_shapes(true, found, kind)
     nothing = np.zeros(true["valid"].shape, bool)
     crowd, difficult = (np.asarray(targets.get(key, nothing), bool) for key in ("crowd", "difficult"))
@@ -124,11 +128,13 @@ def unpad(
         boxes = boxes * np.tile(np.asarray(image_size, np.float32)[::-1], 2)
     scores = np.where(np.isfinite(found["scores"]), found["scores"], 0).astype(np.float64)
     for index, (real, kept) in enumerate(zip(valid, there, strict=True)):
-        if kind == "masks":
-            objects = Regions.of_masks(true["masks"][index][real])
-            regions = Regions.of_masks(found["masks"][index][kept])
-        else:
+        if kind == "boxes":
             objects, regions = Regions.of_boxes(true["boxes"][index][real]), Regions.of_boxes(boxes[index][kept])
+        else:
+            (masks,) = (found[name][index][kept] for name in given)
+            if "box_masks" in given:
+                masks = _pasted(masks, found["boxes"][index][kept], true["masks"].shape[2:], image_size)
+            objects, regions = Regions.of_masks(true["masks"][index][real]), Regions.of_masks(masks)
         yield ImageResult(
             objects,
             true["classes"][index][real].astype(np.int64),
@@ -140,8 +146,19 @@ def unpad(
         )
 
 
-def _arrays(tensors: Mapping[str, Any], name: str, keys: tuple[str, ...], kind: Kind) -> dict[str, np.ndarray]:
-    needed = (*keys, *(("masks",) if kind == "masks" else ()))
+def _pasted(
+    masks: np.ndarray, boxes: np.ndarray, size: tuple[int, ...], image_size: Sequence[int] | None
+) -> np.ndarray:
+    """Masks [D, h, w] within boxes [D, 4], of pixels or of shares of an image, as masks [D, H, W] of a size (H, W)."""
+    planes = np.zeros((len(masks), *size), np.uint8)
+    # Masks of targets may have a stride, which is known where boxes are shares.
+    sides = (1, 1, 1, 1) if image_size is None else size[::-1] * 2
+    for plane, mask, box in zip(planes, masks, boxes * sides, strict=True):
+        paste_mask(plane, mask, box)
+    return planes
+
+
+def _arrays(tensors: Mapping[str, Any], name: str, needed: tuple[str, ...], kind: Kind) -> dict[str, np.ndarray]:
     missing = [key for key in needed if key not in tensors]
     if missing:
         raise ValueError(
@@ -164,6 +181,7 @@ def _check_shapes(true: dict[str, np.ndarray], found: dict[str, np.ndarray], kin
                 "scores": (batch, count),
                 "classes": (batch, count),
                 "masks": (batch, count, *size),
+                "box_masks": (batch, count, *found["box_masks"].shape[2:4]) if "box_masks" in found else (),
             },
         ),
     )

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from detection.scenes import batch, boxes, pycocotools_figures, scene, with_masks
+from detection.scenes import SIZE, batch, boxes, pycocotools_figures, scene, with_masks
 
 from kerasvision.detection import DetectionMetrics, coco_ap
 
@@ -57,6 +57,29 @@ def test_equal_to_pycocotools(case, kind):
         assert_same(measured(targets, predictions, labels, kind).result(), expected)
         if case not in ("nothing found", "no objects"):
             assert 0 < expected["AP"] < 1
+
+
+@pytest.mark.parametrize("stride", [1, 4])
+def test_masks_within_boxes_count_as_masks_of_the_image(stride):
+    random = np.random.default_rng(0)
+    targets, predictions = scene(random)
+    places = (np.arange(0, SIZE, stride) + stride / 2).astype(np.float32)
+
+    def filled(boxes):
+        x0, y0, x1, y1 = np.moveaxis(boxes[..., None], 2, 0)
+        columns, rows = (places >= x0) & (places < x1), (places >= y0) & (places < y1)
+        return rows[..., :, None] & columns[..., None, :]
+
+    targets["masks"] = filled(targets["boxes"])
+    expected = DetectionMetrics(LABELS, "masks")
+    expected.update(targets, {**predictions, "masks": filled(predictions["boxes"])})
+    received = DetectionMetrics(LABELS, "masks", image_size=(SIZE, SIZE))
+    within = {**predictions, "box_masks": np.full((*predictions["scores"].shape, 5, 7), 0.9)}
+    received.update(targets, {**within, "boxes": predictions["boxes"] / SIZE})
+    assert_same(received.result(), expected.result())
+    assert 0 < expected.result()["AP"] < 1
+    with pytest.raises(ValueError, match='Expected "box_masks" of the predictions'):
+        received.update(targets, {**within, "box_masks": within["box_masks"][:, :2]})
 
 
 @pytest.mark.parametrize("detections", [(1, 10, 100), (5, 600)])
