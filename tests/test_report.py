@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kerasvision.errors import ArtifactError
-from kerasvision.report import ReportExample, make_examples, write_card, write_report
-from kerasvision.report.charts import heat_image, line_chart, nice_ticks
-from kerasvision.report.tables import cards, class_rows, confusion, milliseconds, size, warnings
+from kerasvision.report import ReportExample, make_examples, write_card, write_metrics, write_report
+from kerasvision.report.charts import COLOURS, heat_image, line_chart, nice_ticks, share_chart
+from kerasvision.report.tables import cards, class_rows, confusion, metric_name, milliseconds, size, warnings
 
 
 def export_report(file: str, format: str, quantization: str, **changes) -> dict:
@@ -223,8 +223,55 @@ def test_ticks_cover_the_values(a, b):
     assert 2 <= len(ticks) <= 12 and ticks == sorted(set(ticks))
 
 
+def test_lines_can_be_told_apart_and_a_long_legend_takes_rows():
+    names = [f"a class of some length {index}" for index in range(COLOURS)]
+    chart = str(line_chart("AP", {name: [0.1, 0.2] for name in names}))
+    assert len(set(re.findall(r'class="line (s\d)"', chart))) == COLOURS
+    lows = {float(y) for y in re.findall(r'class="legend" x="\d+" y="(\d+)"', chart)}
+    height = float(re.search(r'viewBox="0 0 \d+ (\d+)"', chart)[1])
+    assert len(lows) > 2 and max(lows) < height
+    for left, name in re.findall(r'class="legend" x="(\d+)" y="\d+">([^<]+)<', chart):
+        assert float(left) + 6 * len(name) < 420
+
+
+def test_share_chart_marks_points_and_escapes():
+    curves = {NASTY: ([0.0, 0.5, 1.0], [1.0, 1.0, 0.5]), "bee": ([1.0], [1.0])}
+    chart = str(share_chart("Precision", curves, {"bee": (1.0, 1.0)}, ("recall", "precision")))
+    assert "<script>" not in chart
+    assert chart.count("<polyline") == 1 and chart.count("<circle") == 1
+    points = re.search(r'points="([^"]+)"', chart)[1].split()
+    (x0, y0), (x1, y1), (x2, y2) = (map(float, point.split(",")) for point in points)
+    assert x1 - x0 == pytest.approx(x2 - x1) and y0 == y1 < y2
+    assert share_chart("Precision", {}, {}, ("recall", "precision")) == ""
+
+
 def test_heat_image_has_an_alternative_text():
     assert 'alt="a &lt;b&gt;"' in heat_image(np.eye(30), "a <b>")
+
+
+def test_metrics_have_lists_of_numbers_on_one_line(tmp_path):
+    metrics = {"a": [1.5, -2e-7, 3], "b": [[1, 2], [3, 4]], "c": "[\n1,\n2\n]", "d": ["x", "y"], "e": []}
+    write_metrics(tmp_path, metrics)
+    text = (tmp_path / "metrics.json").read_text()
+    assert json.loads(text) == metrics
+    assert '"a": [1.5, -2e-07, 3]' in text and "[3, 4]" in text and len(text.splitlines()) == 13
+    with pytest.raises(ValueError, match="JSON"):
+        write_metrics(tmp_path, {"a": float("nan")})
+
+
+@pytest.mark.parametrize(
+    ("key", "text"),
+    [
+        ("macro_f1", "Macro F1"),
+        ("AP", "AP"),
+        ("AP_small", "AP, small"),
+        ("AP/red cell", "AP, red cell"),
+        ("AR100", "AR100"),
+        ("mask_AP50", "Mask AP50"),
+    ],
+)
+def test_names_of_metrics(key, text):
+    assert metric_name(key) == text
 
 
 @pytest.mark.parametrize(

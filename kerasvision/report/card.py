@@ -58,6 +58,7 @@ def write_card(run_dir: str | os.PathLike[str]) -> Path:
         percent=tables.percent,
         primary=next((row["metric_name"] for row in exports if row["metric_name"]), "metric"),
         weakest=_weakest(metrics),
+        point=metrics["detection"]["float"]["working_point"] if "detection" in metrics else None,
         exports=exports,
         best=f"exports/{Path(best['path']).name}" if best else "model.keras",
     )
@@ -74,7 +75,11 @@ def _input(metrics: dict[str, Any]) -> str:
 
 
 def _weakest(metrics: dict[str, Any]) -> str:
-    """The classes of the lowest F1, such as "shirt (0.80)"."""
+    """The classes of the lowest F1, or AP of a detector, such as "shirt (F1 0.80)"."""
+    if metrics["task"] == "detection":
+        known = {key: value for key, value in metrics["metrics"]["float"].items() if key.startswith("AP/")}
+        lowest = sorted(known, key=lambda key: known[key])[: WEAKEST if len(known) > WEAKEST else 1]
+        return ", ".join(f"{key.removeprefix('AP/')} (AP {tables.percent(known[key], 1)})" for key in lowest)
     matrix = (metrics.get("classification") or {}).get("confusion_matrix")
     if not matrix:
         return ""

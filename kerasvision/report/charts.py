@@ -12,6 +12,10 @@ from PIL import Image
 WIDTH, HEIGHT = 420, 230
 LEFT, RIGHT, TOP, BOTTOM = 52, 12, 14, 40
 HEAT_RGB = (37, 99, 235)
+# Lines that the style sheet can tell apart.
+COLOURS = 8
+# Of a legend: height of a row, about the width of a letter, and the most letters of a name.
+_ROW, _LETTER, _LONGEST = 16, 5.9, 26
 
 
 def nice_ticks(low: float, high: float, count: int = 5) -> list[float]:
@@ -49,18 +53,81 @@ def line_chart(title: str, series: Mapping[str, Sequence[float]]) -> Markup:
     epochs = max((len(values) for values in series.values()), default=0)
     if not finite:
         return Markup("")
-    ticks = nice_ticks(min(finite), max(finite))
+    last = ", ".join(f"{name} ends at {values[-1]:.4g}" for name, values in series.items() if len(values))
+    width = WIDTH - LEFT - RIGHT
 
     def x(epoch: int) -> float:
-        return LEFT + (WIDTH - LEFT - RIGHT) * ((epoch - 1) / (epochs - 1) if epochs > 1 else 0.5)
+        return LEFT + width * ((epoch - 1) / (epochs - 1) if epochs > 1 else 0.5)
+
+    return _chart(
+        f"{title} by epoch: {last}",
+        {name: [(x(epoch), value) for epoch, value in enumerate(values, 1)] for name, values in series.items()},
+        nice_ticks(min(finite), max(finite)),
+        [(x(epoch), str(epoch)) for epoch in _epoch_ticks(epochs)],
+        "epoch",
+    )
+
+
+def share_chart(
+    title: str,
+    curves: Mapping[str, tuple[Sequence[float], Sequence[float]]],
+    marks: Mapping[str, tuple[float, float]],
+    axes: tuple[str, str],
+) -> Markup:
+    """Shares over shares, both 0..1, such as precision over recall.
+
+    Args:
+        title: also the chart's accessible name.
+        curves: name -> (values to the right, values up), in the order in which a line joins them.
+        marks: name -> a point of its curve.
+        axes: what is to the right, and what is up.
+
+    Returns:
+        An <svg> element; nothing where there is no curve.
+    """
+    if not curves:
+        return Markup("")
+
+    def x(share: float) -> float:
+        return LEFT + (WIDTH - LEFT - RIGHT) * share
+
+    ticks = [index / 5 for index in range(6)]
+    return _chart(
+        f"{title}: {', '.join(curves)}",
+        {name: [(x(right), up) for right, up in zip(*curve, strict=True)] for name, curve in curves.items()},
+        ticks,
+        [(x(tick), f"{tick:g}") for tick in ticks],
+        f"{axes[0]} across, {axes[1]} up",
+        {name: (x(right), up) for name, (right, up) in marks.items()},
+    )
+
+
+def _chart(
+    label: str,
+    lines: Mapping[str, Sequence[tuple[float, float]]],
+    ticks: Sequence[float],
+    bottom: Sequence[tuple[float, str]],
+    axis: str,
+    marks: Mapping[str, tuple[float, float]] | None = None,
+) -> Markup:
+    """Lines in a frame.
+
+    Args:
+        label: accessible name.
+        lines: name -> (place from the left in pixels, value).
+        ticks: rising; the first and the last are the ends of the axis of values.
+        bottom: (place from the left in pixels, text).
+        axis: what the bottom is of.
+        marks: name -> a point to mark; None marks every point of lines that have few.
+    """
+    legend, rows = _legend(list(lines), axis) if len(lines) > 1 else ([], 1)
 
     def y(value: float) -> float:
         return HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * (value - ticks[0]) / (ticks[-1] - ticks[0])
 
-    last = ", ".join(f"{name} ends at {values[-1]:.4g}" for name, values in series.items() if len(values))
     parts = [
-        Markup('<svg class="chart" viewBox="0 0 {} {}" role="img" aria-label="{} by epoch: {}">').format(
-            WIDTH, HEIGHT, title, last
+        Markup('<svg class="chart" viewBox="0 0 {} {}" role="img" aria-label="{}">').format(
+            WIDTH, HEIGHT + _ROW * (rows - 1), label
         )
     ]
     for tick in ticks:
@@ -74,29 +141,47 @@ def line_chart(title: str, series: Mapping[str, Sequence[float]]) -> Markup:
                 LEFT - 6, y(tick) + 4, f"{tick:.6g}"
             )
         )
-    for epoch in _epoch_ticks(epochs):
+    for place, text in bottom:
         parts.append(
             Markup('<text class="tick" x="{:.1f}" y="{}" text-anchor="middle">{}</text>').format(
-                x(epoch), HEIGHT - BOTTOM + 16, epoch
+                place, HEIGHT - BOTTOM + 16, text
             )
         )
-    for number, (name, values) in enumerate(series.items()):
-        parts.append(_line(number, [(x(epoch), y(value)) for epoch, value in enumerate(values, 1)]))
-        if len(series) > 1:
-            parts.append(_legend(number, name))
+    for number, (name, points) in enumerate(lines.items()):
+        placed = [(place, y(value)) for place, value in points]
+        if marks is not None:
+            dots = [(marks[name][0], y(marks[name][1]))] if name in marks else []
+        else:  # A dot for each epoch, while they can be told apart; a single epoch has nothing else.
+            dots = placed if len(placed) <= 30 else []
+        parts.append(_line(number % COLOURS, placed, dots))
+    parts += legend
     parts.append(
-        Markup('<text class="tick" x="{}" y="{}" text-anchor="end">epoch</text></svg>').format(
-            WIDTH - RIGHT, HEIGHT - 4
+        Markup('<text class="tick" x="{}" y="{}" text-anchor="end">{}</text></svg>').format(
+            WIDTH - RIGHT, HEIGHT - 4, axis
         )
     )
     return Markup("").join(parts)
 
 
-def _legend(number: int, name: str) -> Markup:
-    left = LEFT + 110 * number
-    return Markup(
-        '<rect class="key s{}" x="{}" y="{}" width="12" height="4" rx="2"/><text class="legend" x="{}" y="{}">{}</text>'
-    ).format(number, left, HEIGHT - 10, left + 17, HEIGHT - 4, name)
+def _legend(names: Sequence[str], axis: str) -> tuple[list[Markup], int]:
+    """Keys with names, and the rows they take; the first row ends before the name of the axis."""
+    parts: list[Markup] = []
+    left, row = float(LEFT), 0
+    for number, name in enumerate(names):
+        text = name if len(name) <= _LONGEST else name[: _LONGEST - 1] + "\N{HORIZONTAL ELLIPSIS}"
+        wide = 17 + _LETTER * len(text)
+        end = WIDTH - RIGHT - (0 if row else _LETTER * len(axis) + 12)
+        if left + wide > end and (left > LEFT or not row):
+            left, row = LEFT, row + 1
+        low = HEIGHT - 4 + _ROW * row
+        parts.append(
+            Markup(
+                '<rect class="key s{}" x="{:.0f}" y="{}" width="12" height="4" rx="2"/>'
+                '<text class="legend" x="{:.0f}" y="{}">{}</text>'
+            ).format(number % COLOURS, left, low - 6, left + 17, low, text)
+        )
+        left += wide + 14
+    return parts, row + 1
 
 
 def _epoch_ticks(epochs: int) -> list[int]:
@@ -105,7 +190,7 @@ def _epoch_ticks(epochs: int) -> list[int]:
     return sorted({1, epochs, *range(step, epochs - step // 2, step)})
 
 
-def _line(number: int, points: Sequence[tuple[float, float]]) -> Markup:
+def _line(number: int, points: Sequence[tuple[float, float]], dots: Sequence[tuple[float, float]]) -> Markup:
     runs: list[list[str]] = [[]]
     for px, py in points:
         if math.isfinite(py):
@@ -115,12 +200,11 @@ def _line(number: int, points: Sequence[tuple[float, float]]) -> Markup:
     lines = [
         Markup('<polyline class="line s{}" points="{}"/>').format(number, " ".join(run)) for run in runs if len(run) > 1
     ]
-    if len(points) <= 30:  # A dot for each epoch, while they can be told apart; a single epoch has nothing else.
-        lines += [
-            Markup('<circle class="dot s{}" cx="{}" cy="{}" r="2.5"/>').format(number, *point.split(","))
-            for run in runs
-            for point in run
-        ]
+    lines += [
+        Markup('<circle class="dot s{}" cx="{:.1f}" cy="{:.1f}" r="2.5"/>').format(number, px, py)
+        for px, py in dots
+        if math.isfinite(py)
+    ]
     return Markup("").join(lines)
 
 

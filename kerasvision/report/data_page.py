@@ -9,29 +9,24 @@ import numpy as np
 from markupsafe import Markup
 
 import kerasvision
-from kerasvision.data.decode import read_image
 from kerasvision.data.duplicates import connected
 from kerasvision.data.listing import spread
 from kerasvision.data.statistics import (
     area_shares,
-    class_map,
     classes_of,
     effective_classes,
     effective_numbers,
     imbalance_ratio,
 )
-from kerasvision.draw import draw
 from kerasvision.errors import DataError
-from kerasvision.masks import PackedMasks, decode_masks
 from kerasvision.report import charts, plots, tables
-from kerasvision.report.examples import data_uri, thumbnail
+from kerasvision.report.examples import data_uri, draw_example, thumbnail
 from kerasvision.report.inspection import ANCHOR_SIDE, BoxReport, DataReport
 from kerasvision.report.page import environment
 
 SAMPLES = 24
 SHOWN = 12  # The others are folded away.
 PAIRS = 18
-SIDE = 400
 _KINDS = {
     "error": "Spoils training or its figures",
     "warning": "May spoil training or its figures",
@@ -191,27 +186,6 @@ def _sample(report: DataReport, index: int) -> dict[str, Any] | None:
     except DataError:  # Listed among the broken files, or the masks that cannot be read.
         return None
     return {"source": source, "label": named, "split": split, "name": _short(name)}
-
-
-def draw_example(example: dict[str, Any], labels: Sequence[str], side: int = SIDE) -> Any:
-    """An example of `Data.splits` with all that belongs to it, as a PIL image.
-
-    Args:
-        example: with "boxes" or "segmentation".
-        labels: class names.
-        side: largest side of the picture.
-    """
-    pixels = read_image(example["image"])
-    parts: dict[str, Any] = {
-        key: np.asarray(example[key]) for key in ("boxes", "classes", "crowd", "keypoints") if key in example
-    }
-    if "masks" in example:
-        masks = example["masks"]
-        packed = isinstance(masks, PackedMasks)
-        parts["masks"] = masks if packed else decode_masks(masks, pixels.shape[:2])
-    if "segmentation" in example:
-        parts["segmentation"] = class_map(example["segmentation"])
-    return draw(pixels, labels=labels, side=side, **parts)
 
 
 def _short(name: str) -> str:

@@ -10,9 +10,13 @@ import numpy as np
 from PIL import Image
 
 from kerasvision.data.decode import read_image
+from kerasvision.data.statistics import class_map
+from kerasvision.draw import draw
+from kerasvision.masks import PackedMasks, decode_masks
 from kerasvision.predictions import ImageSource
 
 THUMBNAIL = 192
+SIDE = 400
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -85,6 +89,27 @@ def _worst(truths: Sequence[tuple[int, ...]], scores: np.ndarray, multi_label: b
         confidence = scores.max(axis=1)
         wrong = wanted[np.arange(len(scores)), predicted] == 0
     return [int(index) for index in np.argsort(-confidence, kind="stable") if wrong[index]]
+
+
+def draw_example(example: dict[str, Any], labels: Sequence[str], side: int = SIDE) -> Image.Image:
+    """An example of `Data.splits` with all that belongs to it, as a PIL image.
+
+    Args:
+        example: with "boxes" or "segmentation".
+        labels: class names.
+        side: largest side of the picture.
+    """
+    pixels = read_image(example["image"])
+    parts: dict[str, Any] = {
+        key: np.asarray(example[key]) for key in ("boxes", "classes", "crowd", "keypoints") if key in example
+    }
+    if "masks" in example:
+        masks = example["masks"]
+        packed = isinstance(masks, PackedMasks)
+        parts["masks"] = masks if packed else decode_masks(masks, pixels.shape[:2])
+    if "segmentation" in example:
+        parts["segmentation"] = class_map(example["segmentation"])
+    return draw(pixels, labels=labels, side=side, **parts)
 
 
 def thumbnail(image: ImageSource) -> str:

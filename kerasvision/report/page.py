@@ -3,6 +3,7 @@
 import datetime
 import json
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,19 +15,30 @@ from markupsafe import Markup
 import kerasvision
 from kerasvision.errors import ArtifactError
 from kerasvision.files import write_text
-from kerasvision.report import charts, tables
+from kerasvision.report import charts, detector, tables
+from kerasvision.report.detector_examples import DetectorExample, show_example
 from kerasvision.report.examples import ReportExample, thumbnail
 
 METRICS, RECIPE, REPORT = "metrics.json", "recipe.yaml", "report.html"
 SHOWN_LABELS = 3
+# Figures of a detector that share a chart: its title, and what their names look like.
+_TOGETHER = {
+    "average precision": r"AP(50|75)?",
+    "AP by class": r"AP/.+",
+    "AP by size of the object": r"AP_\w+",
+    "recall (AR)": r"AR\d+",
+    "average precision of masks": r"mask_AP(50|75)?",
+}
 
 
-def write_report(run_dir: str | os.PathLike[str], examples: Iterable[ReportExample] = ()) -> Path:
+def write_report(
+    run_dir: str | os.PathLike[str], examples: Iterable[ReportExample] | Iterable[DetectorExample] = ()
+) -> Path:
     """Writes report.html into a run folder: one page that holds everything and loads nothing.
 
     Args:
         run_dir: a run folder with metrics.json; recipe.yaml is shown where it is there.
-        examples: what `make_examples` chose; without them the page has no pictures.
+        examples: what `make_examples` or `choose_images` chose; without them the page has no pictures.
 
     Returns:
         The page's path.
@@ -61,6 +73,19 @@ def read_metrics(run_dir: Path) -> dict[str, Any]:
         raise ArtifactError(f"{path} is damaged: {error}. Train again, or restore the file.") from error
 
 
+def write_metrics(run_dir: Path, metrics: Mapping[str, Any]) -> None:
+    """Write a run folder's metrics.json: indented for people, but with every list of numbers on one line.
+
+    Args:
+        run_dir: the run folder.
+        metrics: the content, without NaN.
+    """
+    text = json.dumps(metrics, indent=2, ensure_ascii=False, allow_nan=False)
+    # In JSON no string holds a line break as such.
+    text = re.sub(r"\[\n[-+\d.eE,\s]+\]", lambda found: f"[{' '.join(found[0][1:-1].split())}]", text)
+    write_text(run_dir / METRICS, text + "\n")
+
+
 def environment() -> jinja2.Environment:
     """Where the templates of the pages come from; what they print is escaped."""
     return jinja2.Environment(
@@ -72,7 +97,13 @@ def environment() -> jinja2.Environment:
     )
 
 
-def render(metrics: Mapping[str, Any], recipe: str, examples: Sequence[ReportExample], name: str, date: str) -> str:
+def render(
+    metrics: Mapping[str, Any],
+    recipe: str,
+    examples: Sequence[ReportExample | DetectorExample],
+    name: str,
+    date: str,
+) -> str:
     """The page as HTML.
 
     Args:
@@ -111,8 +142,9 @@ def render(metrics: Mapping[str, Any], recipe: str, examples: Sequence[ReportExa
             qat_curves=_curves(training.get("qat_history") or {}),
             confusion=tables.confusion(np.array(matrix), labels) if matrix else None,
             classes=tables.class_rows(np.array(matrix), labels) if matrix else None,
-            samples=[_picture(example, labels) for example in examples if not example.mistake],
-            mistakes=[_picture(example, labels) for example in examples if example.mistake],
+            detector=_detector(metrics["detection"], figures) if "detection" in metrics else None,
+            samples=[_shown(example, labels) for example in examples if not example.mistake],
+            mistakes=[_shown(example, labels) for example in examples if example.mistake],
             data=metrics.get("data") or {},
             skipped=tables.skipped(metrics.get("data") or {}),
             recipe=recipe,
@@ -132,24 +164,59 @@ def _date(run_dir: Path) -> str:
     return written.strftime("%Y-%m-%d %H:%M UTC")
 
 
+def _detector(facts: Mapping[str, Any], figures: Mapping[str, Any]) -> dict[str, Any]:
+    """What only a detector's page shows; see `kerasvision.report.detector`."""
+    chart, left_out = detector.recall_chart(facts)
+    kinds = detector.kinds_of(facts)
+    return {
+        "kinds": kinds,
+        "points": [(kind, facts[kind]["working_point"], facts[kind]["right"]) for kind in kinds],
+        "objects": sum(each["objects"] for each in facts["float"]["classes"].values()),
+        "image_size": facts["image_size"],
+        "classes": detector.class_rows(facts, figures, tables.LARGEST_TABLE),
+        "errors": detector.error_rows(facts),
+        "chart": chart,
+        "left_out": left_out,
+    }
+
+
 def _curves(history: Mapping[str, Sequence[float]]) -> list[tuple[str, Markup]]:
-    """One chart for each quantity, training and validation in it together; the loss first."""
-    names = sorted({key.removeprefix("val_") for key in history}, key=lambda name: (name != "loss", name))
-    curves = []
-    for name in names:
+    """One chart for each quantity, training and validation in it together; the loss first, then average precision."""
+    names = {key.removeprefix("val_") for key in history}
+    groups = [(title, [name for name in names if re.fullmatch(form, name)]) for title, form in _TOGETHER.items()]
+    grouped = {name for _, members in groups for name in members}
+    charts_of = {title: charts.line_chart(title, _together(members, history)) for title, members in groups}
+    single = sorted(names - grouped, key=lambda name: (name != "loss", name))
+    for name in single:
         pair = {"training": history.get(name), "validation": history.get(f"val_{name}")}
         series = {which: values for which, values in pair.items() if values}
-        chart = charts.line_chart(
-            name.replace("_", " "), series if len(series) > 1 else {name: next(iter(series.values()), [])}
-        )
-        if chart and not _doubles_loss(name, history):
-            curves.append((name.replace("_", " "), chart))
-    return curves
+        if not _doubles_loss(name, history):
+            charts_of[name.replace("_", " ")] = charts.line_chart(
+                name.replace("_", " "), series if len(series) > 1 else {name: next(iter(series.values()), [])}
+            )
+    curves = [(title, chart) for title, chart in charts_of.items() if chart]
+    return sorted(curves, key=lambda curve: curve[0] != "loss")
+
+
+def _together(names: Sequence[str], history: Mapping[str, Sequence[float]]) -> dict[str, Sequence[float]]:
+    """The validation's values of figures that share a chart; of many classes those that end lowest."""
+    known = {name: history[f"val_{name}"] for name in sorted(names, key=_by_number) if f"val_{name}" in history}
+    lowest = sorted(known, key=lambda name: known[name][-1])[: charts.COLOURS]
+    return {re.split("[/_]", name, maxsplit=1)[-1]: values for name, values in known.items() if name in lowest}
+
+
+def _by_number(name: str) -> tuple[str, int]:
+    """Sorts AR1, AR10, AR100 by their numbers."""
+    return re.sub(r"\d+", "", name), int("".join(re.findall(r"\d+", name)) or 0)
 
 
 def _doubles_loss(name: str, history: Mapping[str, Sequence[float]]) -> bool:
     """A task's only named loss is the loss itself: the same curve twice would be noise."""
     return name != "loss" and list(history.get(name, [])) == list(history.get("loss", [None]))
+
+
+def _shown(example: ReportExample | DetectorExample, labels: Sequence[str]) -> dict[str, Any]:
+    return show_example(example, labels) if isinstance(example, DetectorExample) else _picture(example, labels)
 
 
 def _picture(example: ReportExample, labels: Sequence[str]) -> dict[str, Any]:

@@ -1,11 +1,13 @@
 """The numbers of a report, as rows that the template only has to print."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from kerasvision.report import charts
+from kerasvision.report.detector import rare_classes
 
 NOTHING = "\N{EN DASH}"
 LARGEST_TABLE = 20
@@ -41,13 +43,22 @@ def milliseconds(value: float | None) -> str:
 
 def metric_name(key: str) -> str:
     """A metric's key as a heading."""
+    if precision := re.fullmatch(r"(mask_)?(A[PR]\d*)([_/](.*))?", key):
+        masks, name, _, which = precision.groups()
+        return f"{'Mask ' if masks else ''}{name}{f', {which}' if which else ''}"
     return _NAMES.get(key, key.replace("_", " ").capitalize())
 
 
 def primary(figures: Mapping[str, Any]) -> str | None:
     """The metric that stands for all: accuracy, else mAP, else the first."""
-    known = figures.get("float") or {}
-    return next((key for key in ("accuracy", "mAP") if key in known), next(iter(known), None))
+    return next(iter(headlines(figures.get("float") or {})), None)
+
+
+def headlines(known: Mapping[str, Any]) -> list[str]:
+    """The metrics that stand for all, the most important one first; a detector has two."""
+    if "AP" in known:
+        return ["AP", *(["AP50"] if "AP50" in known else [])]
+    return [key for key in ("accuracy", "mAP", *list(known)[:1]) if key in known][:1]
 
 
 def float_reference(exports: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
@@ -65,9 +76,8 @@ def int8_file(exports: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
 def cards(metrics: Mapping[str, Any]) -> list[dict[str, str]]:
     """Headline numbers: {"title", "value", "note"}."""
     figures, exports = metrics.get("metrics") or {}, metrics.get("exports") or []
-    key, int8 = primary(figures), int8_file(exports)
-    result = []
-    if key:
+    int8, result = int8_file(exports), []
+    for key in headlines(figures.get("float") or {}):
         value = figures["float"][key]
         result.append({"title": f"{metric_name(key)}, float", "value": percent(value), "note": _count_note(metrics)})
         # The file on the disk counts; the fake-quantized model is only its forecast.
@@ -98,14 +108,27 @@ def _latency_card(latency: Mapping[str, Any]) -> dict[str, str]:
 
 def _count_note(metrics: Mapping[str, Any]) -> str:
     split = (metrics.get("metrics") or {}).get("split", "test")
-    count = (metrics.get("data") or {}).get(split)
-    return f"{count:,} {split} images" if count else f"{split} split"
+    count, objects = (metrics.get("data") or {}).get(split), _objects(metrics)
+    if not count:
+        return f"{split} split"
+    return f"{count:,} {split} images" + ("" if objects is None else f", {objects:,} objects")
+
+
+def _objects(metrics: Mapping[str, Any]) -> int | None:
+    """Objects that a detector was to find; None for other tasks."""
+    if "detection" not in metrics:
+        return None
+    return sum(each["objects"] for each in metrics["detection"]["float"]["classes"].values())
 
 
 def figure_rows(figures: Mapping[str, Any]) -> list[tuple[str, float, float | None]]:
-    """Every metric: (name, float model, quantized model or None)."""
+    """Every metric of all classes together: (name, float model, quantized model or None)."""
     quantized = figures.get("quantized") or {}
-    return [(metric_name(key), value, quantized.get(key)) for key, value in (figures.get("float") or {}).items()]
+    return [
+        (metric_name(key), value, quantized.get(key))
+        for key, value in (figures.get("float") or {}).items()
+        if "/" not in key
+    ]
 
 
 def export_rows(exports: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -113,8 +136,8 @@ def export_rows(exports: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     reference = float_reference(exports)
     rows = []
     for report in exports:
-        key = next(iter(report.get("metrics") or {}), None)
-        key = next((name for name in ("accuracy", "mAP") if name in (report.get("metrics") or {})), key)
+        figures = report.get("metrics") or {}
+        shown = headlines(figures)
         latency = report.get("latency") or {}
         rows.append(
             {
@@ -124,8 +147,8 @@ def export_rows(exports: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
                 "size": size(report["size_bytes"]),
                 "zip": size(report["zip_bytes"]) if report.get("zip_bytes") else NOTHING,
                 "ratio": f"{report['size_bytes'] / reference['size_bytes']:.2f}" if reference else NOTHING,
-                "metric": percent(report["metrics"][key]) if key else NOTHING,
-                "metric_name": metric_name(key) if key else "",
+                "metric": _percents([figures[name] for name in shown]),
+                "metric_name": " / ".join(metric_name(name) for name in shown),
                 "median": milliseconds(latency.get("median_ms")),
                 "p90": milliseconds(latency.get("p90_ms")),
                 "ops": sum(report["ops"].values()) if report.get("ops") else None,
@@ -134,6 +157,13 @@ def export_rows(exports: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
             }
         )
     return rows
+
+
+def _percents(values: Sequence[float]) -> str:
+    """One value as a percentage, two in short: "44.5 / 66.0 %"."""
+    if len(values) < 2:
+        return percent(next(iter(values), None))
+    return f"{' / '.join(f'{100 * value:.1f}' for value in values)} %"
 
 
 def export_details(exports: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -231,8 +261,13 @@ def warnings(metrics: Mapping[str, Any]) -> list[str]:
     count = data.get(split)
     if split == "validation":
         found.append("There is no test split: the figures are of the validation images that training was steered by.")
-    if count and count < SMALL_SPLIT:
+    objects = _objects(metrics)
+    if count and count < SMALL_SPLIT and objects is None:
         found.append(f"Only {count} {split} images: one image is {100 / count:.1f} points of accuracy.")
+    elif count and count < SMALL_SPLIT:
+        found.append(f"Only {count} {split} images with {objects:,} objects: another {count} may give other figures.")
+    if objects is not None and (rare := rare_classes(metrics["detection"])):
+        found.append(f"So few objects that the AP of the class says little: {', '.join(rare)}.")
     if data.get("skipped"):
         found.append(f"{len(data['skipped'])} unusable files were left out of the data; they are listed below.")
     key = primary(figures)

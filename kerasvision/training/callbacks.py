@@ -43,8 +43,8 @@ def callbacks(
 
     directory = Path(directory)
     best = Best(directory / "checkpoint" / "best.weights.h5", monitor, patience=early_stopping)
-    board = TensorBoard(directory / "logs", train_data=train_data, validation_data=validation_data)
     measure = None if validation_data is None else DetectionEvaluation(validation_data)
+    board = TensorBoard(directory / "logs", train_data=train_data, validation_data=validation_data, evaluation=measure)
     return [*essentials(directory / "checkpoint" / "state.npz", best, board, measure), KeepModel(directory)]
 
 
@@ -94,7 +94,8 @@ def averaged_weights(model: keras.Model) -> Iterator[None]:
     `keras.callbacks.SwapEMAWeights` (3.15) does not fit: it swaps by adding and subtracting, which changes the weights,
     and forgets the average when training is stopped early.
     """
-    optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)
+    optimizer: Any = getattr(model, "optimizer", None)  # A model that was not compiled has none.
+    optimizer = getattr(optimizer, "inner_optimizer", optimizer)
     # tf_keras optimizers, which train quantized twins, know no such thing.
     averages = getattr(optimizer, "_model_variables_moving_average", None)
     if not averages or int(keras.ops.convert_to_numpy(optimizer.iterations)) == 0:

@@ -14,11 +14,12 @@ from kerasvision.training.callbacks import averaged_weights
 
 def measured_names(model: Any) -> tuple[str, ...]:
     """What `DetectionEvaluation` always adds to an epoch of this model; nothing for other tasks."""
-    return tuple(f"val_{name}" for name in ALWAYS) if _detects(model) else ()
+    return tuple(f"val_{name}" for name in ALWAYS) if detects(model) else ()
 
 
-def _detects(model: Any) -> bool:
-    return model.task.primary_metric == "AP"
+def detects(model: Any) -> bool:
+    """Whether a model's task is to say what is where."""
+    return getattr(getattr(model, "task", None), "primary_metric", None) == "AP"
 
 
 class DetectionEvaluation(keras.callbacks.Callback):
@@ -28,6 +29,7 @@ class DetectionEvaluation(keras.callbacks.Callback):
     `DetectionMetrics.result`, masks "val_mask_AP" and so on. A model that finds nothing has 0. Where the data has no
     object, "val_AP", "val_AP50", "val_AP75" and the recalls are 0, too; classes and sizes that never occur are left
     out. In an epoch that is not measured all are NaN: never the best one. It does nothing for other tasks.
+    `.latest` is the `DetectionMetrics` of the epoch, or None where it was not measured.
 
     Args:
         dataset: of (images, targets), as `Data.batches` yields them, not shuffled or augmented.
@@ -57,24 +59,27 @@ class DetectionEvaluation(keras.callbacks.Callback):
         self.every = every
         self.kind: Kind = kind
         self.max_detections = max_detections
+        self.latest: DetectionMetrics | None = None
         self._names: list[str] = []
         self._infer: Any = None
 
     def on_train_begin(self, logs: Any = None) -> None:
         """Forget what an earlier training has measured."""
-        self._names, self._infer = [], None
+        self._names, self._infer, self.latest = [], None, None
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Measure, where it is time to."""
-        if not _detects(self.model if self.measured is None else self.measured):
+        if not detects(self.model if self.measured is None else self.measured):
             return
         last = epoch + 1 == self.params.get("epochs")
         logs = {} if logs is None else logs
         if self._names and not last and (epoch + 1) % self.every:
             logs.update(dict.fromkeys(self._names, math.nan))
+            self.latest = None
             return
         prefix = "val_mask_" if self.kind == "masks" else "val_"
-        figures = {prefix + name: value for name, value in comparable(self.metrics().result()).items()}
+        self.latest = self.metrics()
+        figures = {prefix + name: value for name, value in comparable(self.latest.result()).items()}
         self._names = list(figures)
         logs.update(figures)
 
@@ -82,12 +87,17 @@ class DetectionEvaluation(keras.callbacks.Callback):
         """The metrics of the model as it is now, with the moving average of its weights where there is one."""
         model = self.model if self.measured is None else self.measured
         metrics = DetectionMetrics(model.task.labels, self.kind, self.max_detections, model.image_size)
+        with averaged_weights(model):
+            for images, targets in self.dataset:
+                metrics.update(targets, self.predict(images))
+        return metrics
+
+    def predict(self, images: Any) -> dict[str, Any]:
+        """Decoded predictions of images [B, H, W, C] of 0..255, with the weights as they are."""
         if self._infer is None:
+            model = self.model if self.measured is None else self.measured
             spec = tf.TensorSpec((None, *model.image_size, model.channels), tf.float32)
             self._infer = tf.function(
                 lambda images: model.task.decode(model(images, training=False)), input_signature=[spec]
             )
-        with averaged_weights(model):
-            for images, targets in self.dataset:
-                metrics.update(targets, self._infer(tf.cast(images, tf.float32)))
-        return metrics
+        return self._infer(tf.cast(images, tf.float32))

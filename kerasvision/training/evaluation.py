@@ -1,10 +1,100 @@
-"""Decoded predictions of a model in memory, and the task's figures from them."""
+"""What a run's models are worth on a data set: figures, what else metrics.json has, and pictures for the report."""
 
+import dataclasses
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
+
+from kerasvision.classification.metrics import confusion_matrix
+from kerasvision.data import load_image
+from kerasvision.data.decode import read_image
+from kerasvision.detection.metrics import comparable
+from kerasvision.detections import Found
+from kerasvision.report import DetectorExample, ReportExample, choose_images, detector_facts, make_examples
+from kerasvision.training.detection import DetectionEvaluation, detects
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Judgement:
+    """What was found out about the models of a run.
+
+    Args:
+        figures: "float", and "quantized" where there is such a model -> {metric: value}.
+        facts: what metrics.json has of this task alone, in types that JSON knows.
+        examples: for the pictures of the report.
+    """
+
+    figures: dict[str, dict[str, float]]
+    facts: dict[str, Any]
+    examples: list[ReportExample] | list[DetectorExample]
+
+
+def judge(
+    model: Any, quantized: Any | None, dataset: tf.data.Dataset, examples: Sequence[Mapping[str, Any]]
+) -> Judgement:
+    """Measure a run's models.
+
+    Args:
+        model: the TaskModel.
+        quantized: the QuantizedModel, where there is one.
+        dataset: of (images, targets), not shuffled.
+        examples: of `Data.splits`, from which the data set was made.
+    """
+    models = {"float": model, **({} if quantized is None else {"quantized": quantized})}
+    if detects(model):
+        return _judge_detectors(models, dataset, examples)
+    return _judge_classifiers(models, dataset, examples)
+
+
+def _judge_classifiers(
+    models: dict[str, Any], dataset: tf.data.Dataset, examples: Sequence[Mapping[str, Any]]
+) -> Judgement:
+    figures, scores = {}, {}
+    targets: dict[str, np.ndarray] = {}
+    for kind, model in models.items():
+        targets, predictions = predict_all(model, dataset)
+        figures[kind] = model.task.metrics(targets, predictions)
+        scores[kind] = predictions["scores"]
+    facts = {}
+    if not models["float"].task.multi_label:
+        matrix = confusion_matrix(targets["label"], scores["float"])
+        facts["classification"] = {"confusion_matrix": matrix.tolist()}
+    return Judgement(figures, facts, make_examples(examples, scores["float"], scores.get("quantized")))
+
+
+def _judge_detectors(
+    models: dict[str, Any], dataset: tf.data.Dataset, examples: Sequence[Mapping[str, Any]]
+) -> Judgement:
+    evaluations = {kind: DetectionEvaluation(dataset, model) for kind, model in models.items()}
+    measured = {kind: evaluation.metrics() for kind, evaluation in evaluations.items()}
+    facts: dict[str, Any] = {kind: detector_facts(metrics) for kind, metrics in measured.items()}
+    # Where nothing is right, no score is better than another.
+    scores = {kind: (known["working_point"] or {"score": 0.5})["score"] for kind, known in facts.items()}
+    facts["image_size"] = list(models["float"].image_size)
+    pictures = [
+        DetectorExample(
+            examples[index],
+            {
+                kind: _found(model, evaluations[kind], examples[index]["image"]).above(scores[kind])
+                for kind, model in models.items()
+            },
+            mistake,
+        )
+        for index, mistake in choose_images(measured["float"].images, scores["float"])
+    ]
+    figures = {kind: comparable(metrics.result()) for kind, metrics in measured.items()}
+    return Judgement(figures, {"detection": facts}, pictures)
+
+
+def _found(model: Any, evaluation: DetectionEvaluation, image: Any) -> Found:
+    """What a model finds in an image, in its own pixels: masks of a whole data set would not fit into memory."""
+    pixels = read_image(image)
+    fitted = load_image(pixels, model.image_size, model.channels, model.preprocessing)
+    outputs = {name: np.asarray(values)[0] for name, values in evaluation.predict(fitted[None]).items()}
+    return Found.from_outputs(outputs, (pixels.shape[0], pixels.shape[1]), model.image_size, model.preprocessing)
 
 
 def predict_all(model: Any, dataset: tf.data.Dataset) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:

@@ -1,6 +1,6 @@
-"""Pictures for TensorBoard: a grid of images, a confusion matrix. Pure functions from arrays to pixels."""
+"""Pictures for TensorBoard: grids of images, a confusion matrix, curves. Pure functions from arrays to pixels."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,8 @@ from PIL import Image, ImageDraw, ImageFont
 
 RIGHT, WRONG, PLAIN = "#15803d", "#b91c1c", "#111827"
 CELL, FRAME, GAP, TEXT = 168, 4, 12, 15
+# Precision-recall curves with names; those of other classes are grey.
+NAMED_CURVES = 10
 # Above so many classes the cells of a confusion matrix are too small for numbers.
 NUMBERED_CLASSES = 20
 
@@ -106,6 +108,92 @@ def confusion_figure(matrix: np.ndarray, labels: Sequence[str]) -> np.ndarray:
         for row, column in zip(*np.nonzero(matrix), strict=True):
             color = "white" if shares[row, column] > 0.5 else "#111827"
             axis.text(column, row, str(matrix[row, column]), ha="center", va="center", fontsize=size, color=color)
+    return _pixels(figure)
+
+
+def picture_grid(
+    pictures: Sequence[Image.Image], titles: Sequence[str] = (), columns: int = 4, group: int = 1
+) -> np.ndarray:
+    """Pictures of any size in rows.
+
+    Args:
+        pictures: in RGB.
+        titles: above each of them, or none at all.
+        columns: pictures in a row.
+        group: so many neighbours in a row belong together, and stand close to each other.
+
+    Returns:
+        uint8 [h, w, 3].
+    """
+    columns = min(columns, len(pictures))
+    font = ImageFont.load_default(TEXT)
+    width, head = max(picture.width for picture in pictures), TEXT + 4 if titles else 0
+    lefts = [GAP + column * (width + FRAME) + column // group * GAP for column in range(columns)]
+    rows = [pictures[start : start + columns] for start in range(0, len(pictures), columns)]
+    heights = [max(picture.height for picture in row) + head + GAP for row in rows]
+    canvas = Image.new("RGB", (lefts[-1] + width + GAP, sum(heights) + GAP), "white")
+    pen = ImageDraw.Draw(canvas)
+    for index, picture in enumerate(pictures):
+        left, top = lefts[index % columns], GAP + sum(heights[: index // columns])
+        if titles:
+            pen.text((left, top), _fit(titles[index], font, width), fill=PLAIN, font=font)
+        canvas.paste(picture, (left, top + head))
+    return np.asarray(canvas)
+
+
+def recall_figure(facts: Mapping[str, Any], title: str) -> np.ndarray:
+    """Precision over recall of every class, with a dot where its F1 is highest.
+
+    Args:
+        facts: of `kerasvision.report.detector_facts`.
+        title: above it.
+
+    Returns:
+        uint8 [h, w, 3].
+    """
+    figure = Figure(figsize=(8, 5), dpi=100, layout="constrained")
+    axis = figure.subplots()
+    classes = {label: each for label, each in facts["classes"].items() if each["objects"]}
+    named = sorted(classes, key=lambda label: classes[label]["AP50"])[:NAMED_CURVES]
+    for label, each in classes.items():
+        curve = each["curve"]
+        style = {"label": f"{label}: {100 * each['AP50']:.1f}"} if label in named else {"color": "0.8", "zorder": 1}
+        (line,) = axis.plot(curve["recall"], curve["precision"], **style)
+        if each["best"]:
+            axis.plot(each["best"]["recall"], each["best"]["precision"], "o", color=line.get_color(), markersize=5)
+    axis.set(xlim=(0, 1.02), ylim=(0, 1.02), xlabel="recall", ylabel="precision", title=title)
+    axis.grid(alpha=0.3)
+    if classes:
+        heading = "AP50 of each class" if len(named) == len(classes) else f"AP50, lowest {len(named)} of {len(classes)}"
+        figure.legend(loc="outside right upper", title=heading, frameon=False)
+    return _pixels(figure)
+
+
+def error_figure(facts: Mapping[str, Any], title: str) -> np.ndarray:
+    """Errors of each kind: what they cost, and how many there are from the score of the highest F1 on.
+
+    Args:
+        facts: of `kerasvision.report.detector_facts`.
+        title: above it.
+
+    Returns:
+        uint8 [h, w, 3].
+    """
+    figure = Figure(figsize=(9, 3.6), dpi=100, layout="constrained")
+    figure.suptitle(title)
+    point = facts["working_point"]
+    counted = "errors, of all detections" if point is None else f"errors, from a score of {point['score']:.2g}"
+    kinds = list(facts["errors"])
+    for axis, values, heading, form in (
+        (figure.add_subplot(121), [100 * (facts["errors"][kind]["cost"] or 0) for kind in kinds], "cost", "%.1f"),
+        (figure.add_subplot(122), [facts["errors"][kind]["count"] for kind in kinds], counted, "%d"),
+    ):
+        bars = axis.barh(kinds, values, color="#2563eb")
+        axis.bar_label(bars, fmt=form, padding=3)
+        axis.set_title("cost, points of AP50" if heading == "cost" else heading, fontsize=10)
+        axis.set_xlim(0, max(max(values) * 1.15, 1))
+        axis.invert_yaxis()
+        axis.spines[["top", "right"]].set_visible(False)
     return _pixels(figure)
 
 

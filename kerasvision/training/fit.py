@@ -239,8 +239,14 @@ def _train_all(recipe: Recipe, data: Data, model: TaskModel, folder: RunFolder, 
     best = Best(best_path, train.monitor, train.early_stopping)
     # The data that TensorBoard draws from has iterators of its own, so that the order of the images stays the run's.
     drawn = batches(recipe, data, model, "train", batch_size=16, augment=recipe.data.augment, shuffle=True, limit=64)
-    board = TensorBoard(folder.logs, train_data=drawn, validation_data=validation, histograms=train.histograms)
     measure = DetectionEvaluation(validation)
+    board = TensorBoard(
+        folder.logs,
+        train_data=drawn,
+        validation_data=validation,
+        histograms=train.histograms,
+        evaluation=measure,
+    )
     callbacks = essentials(folder.checkpoint / "state.npz", best, board, measure, train.checkpoint_steps)
     history, checkpoint = _find(callbacks, RunHistory), _find(callbacks, Checkpoint)
     stages = split_schedule(train)
@@ -255,7 +261,8 @@ def _train_all(recipe: Recipe, data: Data, model: TaskModel, folder: RunFolder, 
             optimizer = layerwise(optimizer, model, decay=train.layer_decay, factors=train.layer_factors)
         model.compile(optimizer, jit_compile=train.xla)
         title = "Training" if len(stages) == 1 else f"Training ({stage.unfreeze})"
-        with _shown(callbacks, FitProgress(title, steps, model.task.monitor_names), progress) as shown:
+        figures = (*model.task.monitor_names, *(name.removeprefix("val_") for name in measured_names(model)))
+        with _shown(callbacks, FitProgress(title, steps, figures), progress) as shown:
             _fit_resumably(model, dataset, validation, index, stage.epochs, steps, shown)
     return {
         "epochs": len(history.state["figures"]["loss"]),

@@ -11,7 +11,7 @@ from kerasvision.files import replacing
 from kerasvision.recipe import Recipe
 from kerasvision.task import TaskModel
 from kerasvision.training.callbacks import Best, RunHistory, StopAtNaN
-from kerasvision.training.detection import DetectionEvaluation
+from kerasvision.training.detection import DetectionEvaluation, measured_names
 from kerasvision.training.fit import batches, epoch_size, training_batches, with_class_weights
 from kerasvision.training.folder import RunFolder
 from kerasvision.training.optimizers import schedule
@@ -62,15 +62,17 @@ def quantize_model(
 
     best, history = _BestInMemory(recipe.quantize.keep == "best", recipe.train.monitor), RunHistory()
     rates = schedule(recipe.quantize.learning_rate, recipe.quantize.epochs * steps)
+    measure = DetectionEvaluation(validation)
     callbacks = [
         _Schedule(rates),
         StopAtNaN(folder.model),
-        DetectionEvaluation(validation),
+        measure,
         history,
         best,
-        TensorBoard(folder.logs / "quantization", validation_data=validation),
+        TensorBoard(folder.logs / "quantization", validation_data=validation, evaluation=measure),
     ]
-    display = FitProgress("Quantizing", steps, model.task.monitor_names)
+    figures = (*model.task.monitor_names, *(name.removeprefix("val_") for name in measured_names(model)))
+    display = FitProgress("Quantizing", steps, figures)
     if progress:
         callbacks.append(display)
     try:

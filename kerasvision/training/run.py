@@ -3,25 +3,21 @@
 import datetime
 import importlib.metadata
 import importlib.util
-import json
 import platform
 import sys
 from pathlib import Path
 from typing import Any
 
 import keras
-import numpy as np
 
 import kerasvision
-from kerasvision.classification.metrics import confusion_matrix
 from kerasvision.data import Data
 from kerasvision.errors import RecipeError
 from kerasvision.export.exporter import FORMATS, export
-from kerasvision.files import write_text
 from kerasvision.recipe import Recipe, from_dict, to_dict
-from kerasvision.report import make_examples, write_card, write_report
+from kerasvision.report import write_card, write_metrics, write_report
 from kerasvision.run_data import load_run_data
-from kerasvision.training.evaluation import predict_all
+from kerasvision.training.evaluation import judge
 from kerasvision.training.fit import batches, check_data, train_model
 from kerasvision.training.folder import RunFolder
 
@@ -71,12 +67,7 @@ def train(
         quantized, fine_tuned = quantize_model(recipe, data, model, folder, progress)
     split = "test" if data.splits.get("test") else "validation"
     test = batches(recipe, data, model, split, batch_size=32)
-    targets, predictions = predict_all(model, test)
-    figures: dict[str, Any] = {"split": split, "float": model.task.metrics(targets, predictions)}
-    quantized_predictions = None
-    if quantized is not None:
-        _, quantized_predictions = predict_all(quantized, test)
-        figures["quantized"] = model.task.metrics(targets, quantized_predictions)
+    judgement = judge(model, quantized, test, data.splits[split])
     metrics = {
         "kerasvision": kerasvision.__version__,
         "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="minutes"),
@@ -86,13 +77,13 @@ def train(
         "data": _data_facts(data),
         "parameters": model.count_params(),
         "training": _training_facts(trained, fine_tuned),
-        "metrics": figures,
+        "metrics": {"split": split, **judgement.figures},
         "exports": _export_all(recipe, data, model, quantized, test, folder),
         "environment": _environment(),
-        **_task_facts(model.task, targets, predictions),
+        **judgement.facts,
     }
-    write_text(folder.metrics, json.dumps(metrics, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
-    _write_report(folder, data.splits[split], predictions, quantized_predictions)
+    write_metrics(folder.path, metrics)
+    write_report(folder.path, judgement.examples)
     write_card(folder.path)
     folder.finish()
     return metrics
@@ -137,14 +128,6 @@ def _export_all(
     return reports
 
 
-def _write_report(folder: RunFolder, examples: Any, predictions: Any, quantized_predictions: Any) -> None:
-    if "scores" not in predictions:
-        write_report(folder.path)
-        return
-    quantized = quantized_predictions["scores"] if quantized_predictions else None
-    write_report(folder.path, make_examples(examples, predictions["scores"], quantized))
-
-
 def _data_facts(data: Data) -> dict[str, Any]:
     counts = {split: len(data.splits.get(split, ())) for split in ("train", "validation", "test")}
     skipped = [{"path": file.path, "reason": file.reason} for file in data.skipped]
@@ -161,12 +144,6 @@ def _training_facts(trained: dict[str, Any], fine_tuned: dict[str, Any] | None) 
             "qat_history": fine_tuned["history"],
         }
     return facts
-
-
-def _task_facts(task: Any, targets: dict[str, np.ndarray], predictions: dict[str, np.ndarray]) -> dict[str, Any]:
-    if task.name != "classification" or task.multi_label:
-        return {}
-    return {"classification": {"confusion_matrix": confusion_matrix(targets["label"], predictions["scores"]).tolist()}}
 
 
 def _environment() -> dict[str, str]:

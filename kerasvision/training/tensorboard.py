@@ -3,6 +3,7 @@
 `keras.callbacks.TensorBoard` (3.15) writes no graph for a subclass of `keras.Model`, and no pictures.
 """
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -11,34 +12,57 @@ import numpy as np
 import tensorflow as tf
 
 from kerasvision.classification.metrics import confusion_matrix
+from kerasvision.detections import Found
+from kerasvision.draw import draw
+from kerasvision.preprocessing import Preprocessing
+from kerasvision.report import detector_facts
 from kerasvision.training.callbacks import averaged_weights, learning_rate
+from kerasvision.training.detection import DetectionEvaluation, detects
 from kerasvision.training.evaluation import predict_all
-from kerasvision.training.figures import confusion_figure, image_grid, prediction_grid
+from kerasvision.training.figures import (
+    confusion_figure,
+    error_figure,
+    image_grid,
+    picture_grid,
+    prediction_grid,
+    recall_figure,
+)
 
 PICTURES = 16
+# Of a detector, whose pictures are larger; those of predictions stand beside the truth.
+SCENES, PAIRS, SIDE = 8, 4, 400
 
 
 class TensorBoard(keras.callbacks.Callback):
     """Writes the folders train/ and validation/, in which a figure has the same tag, so that its curves share a chart.
 
-    Steps are epochs, counted from 1. Pictures of predictions and the confusion matrix are written for tasks whose
-    predictions are scores of classes.
+    Steps are epochs, counted from 1. A classifier has pictures of predictions and, in the end, a confusion matrix; a
+    detector has pictures of predictions beside the truth, precision-recall curves and errors by their kind.
 
     Args:
         directory: of the logs.
         train_data: data set of (images, targets), for a picture of the inputs as the net gets them.
         validation_data: data set of (images, targets), for pictures of predictions and the confusion matrix.
         histograms: also write the distribution of every weight after each epoch.
+        evaluation: what measures a detector, and stands before this callback; without it there are neither curves nor
+            errors, and pictures of predictions show what has a score of at least 0.5.
     """
 
     def __init__(
-        self, directory: str | Path, *, train_data: Any = None, validation_data: Any = None, histograms: bool = False
+        self,
+        directory: str | Path,
+        *,
+        train_data: Any = None,
+        validation_data: Any = None,
+        histograms: bool = False,
+        evaluation: DetectionEvaluation | None = None,
     ) -> None:
         super().__init__()
         self.directory = Path(directory)
         self.train_data = train_data
         self.validation_data = validation_data
         self.histograms = histograms
+        self.evaluation = evaluation
         self._writers: dict[str, Any] = {}
         self._samples: Any = None
 
@@ -52,13 +76,16 @@ class TensorBoard(keras.callbacks.Callback):
                 forward = tf.function(lambda image: self.model(image, training=False))
                 tf.summary.graph(forward.get_concrete_function(spec).graph)
             if self.train_data is not None:
-                images = next(iter(self.train_data))[0][:PICTURES]
-                tf.summary.image("inputs", image_grid(np.asarray(images))[None], step=0)
-        if self.validation_data is not None and self._scores_classes():
-            self._samples = _spread_samples(self.validation_data, PICTURES)
+                images, targets = next(iter(self.train_data))[:2]
+                picture = (
+                    self._scenes(images, targets) if detects(self.model) else image_grid(np.asarray(images[:PICTURES]))
+                )
+                tf.summary.image("inputs", picture[None], step=0)
+        if self.validation_data is not None and (self._scores_classes() or detects(self.model)):
+            self._samples = _spread_samples(self.validation_data, PAIRS if detects(self.model) else PICTURES)
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        """Write figures and a picture of predictions."""
+        """Write figures and pictures."""
         step = epoch + 1
         for name, value in (logs or {}).items():
             writer = self._writers["validation" if name.startswith("val_") else "train"]
@@ -74,8 +101,16 @@ class TensorBoard(keras.callbacks.Callback):
                         tf.summary.histogram(
                             f"{layer.name}/{weight.name}", keras.ops.convert_to_numpy(weight), step=step
                         )
+        latest = None if self.evaluation is None else self.evaluation.latest
+        facts = None if latest is None else detector_facts(latest)
         if self._samples is not None:
-            self._write_predictions(step)
+            self._write_predictions(step, facts)
+        if facts is not None:
+            ap50 = (logs or {}).get("val_AP50", math.nan)
+            with self._writers["validation"].as_default():
+                for name, draw_figure in (("precision_recall", recall_figure), ("errors", error_figure)):
+                    picture = draw_figure(facts, f"Epoch {step}, AP50 {100 * ap50:.1f}")
+                    tf.summary.image(name, picture[None], step=step)
         for writer in self._writers.values():
             writer.flush()
 
@@ -93,13 +128,60 @@ class TensorBoard(keras.callbacks.Callback):
     def _scores_classes(self) -> bool:
         return getattr(getattr(self.model, "task", None), "name", None) == "classification"
 
-    def _write_predictions(self, step: int) -> None:
-        images, truths = self._samples
+    def _write_predictions(self, step: int, facts: dict[str, Any] | None) -> None:
+        images, targets = self._samples
+        task = self.model.task
         with averaged_weights(self.model):
-            scores = self.model.task.decode(self.model(images, training=False))["scores"]
-        picture = prediction_grid(images, np.asarray(scores), truths, self.model.task.labels)
+            if self._scores_classes():
+                scores = task.decode(self.model(images, training=False))["scores"]
+                picture = prediction_grid(images, np.asarray(scores), [_truth(each) for each in targets], task.labels)
+            else:
+                # Where nothing is right, no score is better than another.
+                point = None if facts is None else facts["working_point"]
+                picture = self._pairs(images, targets, 0.5 if point is None else point["score"])
         with self._writers["validation"].as_default():
             tf.summary.image("predictions", picture[None], step=step)
+
+    def _scenes(self, images: Any, targets: dict[str, Any]) -> np.ndarray:
+        """Images with the objects in them."""
+        pictures = [
+            self._draw_truth(image, {name: values[index] for name, values in targets.items()})
+            for index, image in enumerate(np.asarray(images[:SCENES]))
+        ]
+        return picture_grid(pictures)
+
+    def _pairs(self, images: np.ndarray, targets: list[dict[str, np.ndarray]], score: float) -> np.ndarray:
+        """Images with the objects in them, each beside the same image with what was found."""
+        if self.evaluation is not None and self.evaluation.measured is None:
+            outputs = self.evaluation.predict(images)
+        else:
+            outputs = self.model.task.decode(self.model(images, training=False))
+        size, pictures, titles = images.shape[1:3], [], []
+        for index, (image, wanted) in enumerate(zip(images, targets, strict=True)):
+            single = {name: np.asarray(values)[index] for name, values in outputs.items()}
+            # The image is fitted already: nothing is to be undone.
+            found = Found.from_outputs(single, size, size, Preprocessing()).above(score)
+            pictures.append(self._draw_truth(image, wanted))
+            pictures.append(
+                draw(
+                    image,
+                    labels=self.model.task.labels,
+                    boxes=found.boxes,
+                    classes=found.classes,
+                    scores=found.scores,
+                    masks=found.pasted(),
+                    side=SIDE,
+                )
+            )
+            titles.append("true" if wanted["valid"].any() else "true: nothing")
+            titles.append(f"found{'' if len(found) else ' nothing'} from a score of {score:.2g}")
+        return picture_grid(pictures, titles, group=2)
+
+    def _draw_truth(self, image: np.ndarray, targets: dict[str, Any]) -> Any:
+        there = np.asarray(targets["valid"])
+        parts = ("boxes", "classes", "crowd", "masks")
+        objects: dict[str, Any] = {name: np.asarray(targets[name])[there] for name in parts if name in targets}
+        return draw(image, labels=self.model.task.labels, side=SIDE, **objects)
 
 
 def _input_shape(model: Any) -> tuple[int, ...] | None:
@@ -118,20 +200,20 @@ def _write_ranges(ranges: dict[str, tuple[float, float]], step: int) -> None:
     tf.summary.text("ranges", "\n".join(["| tensor | min | max |", "|---|---|---|", *rows]), step=step)
 
 
-def _spread_samples(dataset: Any, count: int) -> tuple[np.ndarray, list[list[int]]]:
-    """Images and true labels, spread evenly: validation images are often sorted by class."""
+def _spread_samples(dataset: Any, count: int) -> tuple[np.ndarray, list[dict[str, np.ndarray]]]:
+    """Images and targets, spread evenly: validation images are often sorted by class."""
     total = sum(int(tf.shape(images)[0]) for images, _ in dataset)
     wanted = set(np.linspace(0, total - 1, min(count, total)).round().astype(int).tolist())
-    images, truths, start = [], [], 0
+    chosen, truths, start = [], [], 0
     for batch, targets in dataset:
         for index in sorted(wanted & set(range(start, start + len(batch)))):
-            images.append(np.asarray(batch[index - start]))
-            truths.append(_truth(targets, index - start))
+            chosen.append(np.asarray(batch[index - start]))
+            truths.append({name: np.asarray(values[index - start]) for name, values in targets.items()})
         start += len(batch)
-    return np.stack(images), truths
+    return np.stack(chosen), truths
 
 
-def _truth(targets: dict[str, Any], index: int) -> list[int]:
+def _truth(targets: dict[str, np.ndarray]) -> list[int]:
     if "label" in targets:
-        return [int(targets["label"][index])]
-    return [int(k) for k in np.flatnonzero(np.asarray(targets["labels"][index]))]
+        return [int(targets["label"])]
+    return [int(k) for k in np.flatnonzero(targets["labels"])]
