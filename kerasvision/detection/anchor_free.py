@@ -193,7 +193,7 @@ def anchor_free(
     grid = center_grid(task.image_size, [2 ** int(level[1:]) for level in levels])
     task.bind(AlignedCenters(grid, len(task.labels), box_loss=box_loss, top=top))
     # Coarser features than the coarsest level are no part of the net.
-    return outputs, {**{level: feature for level, feature in features.items() if level <= levels[-1]}, **pyramid}
+    return outputs, {level: feature for level, feature in features.items() if level <= levels[-1]}
 
 
 def _register(name: str, size: Size) -> None:

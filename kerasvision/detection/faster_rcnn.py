@@ -23,7 +23,7 @@ from kerasvision.detection.regions import (
     spread_scores,
 )
 from kerasvision.detection.task import DetectionTask
-from kerasvision.layers.pyramid import feature_pyramid
+from kerasvision.layers.pyramid import feature_pyramid, with_extra_levels
 from kerasvision.layers.roi_align import RoIAlign
 from kerasvision.registry import build_backbone, register
 
@@ -201,4 +201,4 @@ def faster_rcnn(
     )
     grid = proposal_grid(task.image_size, strides_of(levels), **anchors)
     task.bind(TwoStages(grid, len(task.labels), samples=samples, candidates=task.candidates))
-    return outputs, {**features, **pyramid}
+    return outputs, with_extra_levels(features, pyramid)

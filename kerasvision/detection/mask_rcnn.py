@@ -17,6 +17,7 @@ from kerasvision.detection.method import Tensors
 from kerasvision.detection.proposals import proposal_grid, survivors
 from kerasvision.detection.regions import match_regions, read_regions, spread_scores
 from kerasvision.detection.task import DetectionTask
+from kerasvision.layers.pyramid import with_extra_levels
 from kerasvision.layers.roi_align import RoIAlign
 from kerasvision.layers.shared_convolution import shared_convolution
 from kerasvision.registry import register
@@ -308,4 +309,4 @@ def mask_rcnn(
     logits = mask_head(aligned, len(task.labels), mask_filters, mask_depth, **options)
     grid = proposal_grid(task.image_size, strides_of(levels), **anchors)
     task.bind(TwoStagesWithMasks(grid, len(task.labels), task.image_size, samples=samples, candidates=task.candidates))
-    return {**outputs, "regions": regions, "mask_logits": logits}, {**features, **pyramid}
+    return {**outputs, "regions": regions, "mask_logits": logits}, with_extra_levels(features, pyramid)

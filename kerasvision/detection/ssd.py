@@ -19,7 +19,7 @@ from kerasvision.detection.retinanet import FocalAnchors
 from kerasvision.detection.task import DetectionTask
 from kerasvision.errors import UnknownNameError, closest
 from kerasvision.layers.l2_normalization import L2Normalization
-from kerasvision.layers.pyramid import downsampled_levels
+from kerasvision.layers.pyramid import downsampled_levels, with_extra_levels
 from kerasvision.registry import build_backbone, register
 
 # Of an image without objects, as in TensorFlow's Object Detection API.
@@ -240,4 +240,4 @@ def ssdlite(
     else:
         outputs = ssd_head(pyramid, classes + 1, anchors, separable=True)
         task.bind(MultiBox(grid, classes, positive=positive, negative=negative))
-    return outputs, {**features, **pyramid}
+    return outputs, with_extra_levels(features, pyramid)

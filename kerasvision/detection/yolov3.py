@@ -131,7 +131,7 @@ def yolov3(
     grid = yolov3_grid(task.image_size, sizes, [2 ** int(level[1:]) for level in levels])
     task.bind(CellAnchors(grid, len(task.labels), task.image_size, ignore=ignore))
     # Coarser features than the coarsest level are no part of the net.
-    return outputs, {**{level: feature for level, feature in features.items() if level <= levels[-1]}, **pyramid}
+    return outputs, {level: feature for level, feature in features.items() if level <= levels[-1]}
 
 
 def _by_level(anchors: Sequence[Sequence[float]], levels: Sequence[str]) -> list[np.ndarray]:

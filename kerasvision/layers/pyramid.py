@@ -36,6 +36,11 @@ def select_levels(features: Mapping[str, Any], levels: Sequence[str]) -> dict[st
     return {level: features[level] for level in levels}
 
 
+def with_extra_levels(features: Mapping[str, Any], pyramid: Mapping[str, Any]) -> dict[str, Any]:
+    """A backbone's features, and the levels that a pyramid has above them: the taps of a net, whose stages they name."""
+    return {**features, **{level: x for level, x in pyramid.items() if level not in features}}
+
+
 def upsample_like(x: Any, finer: Any, name: str) -> Any:
     """Twice the size by repetition, then cut, or padded with zeros, at the bottom and the right.
 
