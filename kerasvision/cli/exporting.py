@@ -1,12 +1,11 @@
 """`kerasvision export`: finds the data and the quantized weights that an export needs, and keeps the run in step."""
 
-import json
+import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kerasvision.errors import DataError, ExportError
-from kerasvision.files import write_text
-from kerasvision.report import ReportExample, make_examples, write_card, write_report
+from kerasvision.report import DetectorExample, ReportExample, make_examples, write_card, write_metrics, write_report
 from kerasvision.report.page import read_metrics
 from kerasvision.report.tables import int8_file
 from kerasvision.runtime import Predictor, load
@@ -144,22 +143,44 @@ def _remember(run: RunFolder, report: dict[str, Any], predictor: Predictor) -> N
     metrics = read_metrics(run.path)
     others = [other for other in metrics["exports"] if Path(other["path"]).name != Path(report["path"]).name]
     metrics["exports"] = [*others, report]
-    write_text(run.metrics, json.dumps(metrics, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    write_metrics(run.path, metrics)
     write_report(run.path, _examples(run, metrics, predictor))
     write_card(run.path)
 
 
-def _examples(run: RunFolder, metrics: dict[str, Any], predictor: Predictor) -> list[ReportExample]:
-    """The report's pictures, made again; none of a detector, and none where the run's data is gone."""
-    if predictor.detects:
-        return []
+def _examples(
+    run: RunFolder, metrics: dict[str, Any], predictor: Predictor
+) -> list[ReportExample] | list[DetectorExample]:
+    """The report's pictures, made again; none where the run's data is gone."""
     split = metrics["metrics"]["split"]
     try:
         data = predictor.load_data(split=split)
     except DataError:
         return []
-    scores = predictor.collect(data, split)[1]["scores"]
     int8 = int8_file(metrics["exports"])
     path = run.exports / Path(int8["path"]).name if int8 else None
-    quantized = load(path).collect(data, split)[1]["scores"] if path and path.exists() else None
-    return make_examples(data.splits[split], scores, quantized)
+    quantized = load(path) if path and path.exists() else None
+    if predictor.detects:
+        return _detector_examples(metrics, predictor, quantized, data, split)
+    scores = predictor.collect(data, split)[1]["scores"]
+    rounded = None if quantized is None else quantized.collect(data, split)[1]["scores"]
+    return make_examples(data.splits[split], scores, rounded)
+
+
+def _detector_examples(
+    metrics: dict[str, Any], predictor: Predictor, quantized: Predictor | None, data: "Data", split: str
+) -> list[DetectorExample]:
+    """Those of `judge`, with what the int8 file finds in them."""
+    from kerasvision.training.evaluation import judge
+
+    model = predictor.engine.model  # type: ignore[attr-defined]
+    examples: Any = judge(model, None, _batches(model, data, split), data.splits[split]).examples
+    if quantized is None or not examples:
+        return examples
+    facts = metrics["detection"]
+    score = ((facts.get("quantized") or facts["float"])["working_point"] or {"score": 0.5})["score"]
+    found: Any = quantized.predict([example.example["image"] for example in examples])
+    return [
+        dataclasses.replace(example, found={**example.found, "quantized": seen.above(score)})
+        for example, seen in zip(examples, found.found, strict=True)
+    ]

@@ -146,7 +146,8 @@ def show_exports(console: Console, exports: Sequence[Mapping[str, Any]]) -> None
         )
         for row in export_rows(exports)
     ]
-    metric = next((row["metric_name"].lower() for row in export_rows(exports) if row["metric_name"]), "metric")
+    metric = next((row["metric_name"] for row in export_rows(exports) if row["metric_name"]), "metric")
+    metric = metric.lower() if metric.istitle() else metric
     columns = ("file", "quantization", "size", "zip", "of float", metric, "latency", "ops", "float ops")
     table(console, columns, rows, numbers=columns[2:])
 
