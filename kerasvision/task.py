@@ -12,7 +12,7 @@ import numpy as np
 from keras import ops
 from keras.src.losses.loss import scale_loss_for_distribution
 
-from kerasvision.errors import UnknownNameError, WeightsError, closest
+from kerasvision.errors import ExportError, UnknownNameError, WeightsError, closest
 from kerasvision.preprocessing import Preprocessing
 
 Tensors = dict[str, Any]
@@ -30,6 +30,10 @@ class Task(abc.ABC):
     loss_names: tuple[str, ...]
     monitor_names: tuple[str, ...]
     primary_metric: str
+    # Of the objects' masks among the targets, see `Data.batches`; None for a task that takes none.
+    mask_stride: int | None = None
+    # Whether an int8 file keeps the decoding in float32 behind the net, because 8 bits are too coarse for it.
+    float_decode: ClassVar[bool] = False
 
     @abc.abstractmethod
     def loss(self, targets: Tensors, outputs: Tensors, sample_weight: Any = None) -> Tensors:
@@ -141,7 +145,21 @@ class TaskModel(keras.Model):
     @functools.cached_property
     def net(self) -> keras.Model:
         """The graph behind the preprocessing: normalized image -> dict of raw outputs, on shared layers."""
+        self.check_graph()
         return keras.Model(self.get_layer("preprocessing").output, self.output, name=self.name)
+
+    def check_graph(self) -> None:
+        """Make sure that the graph holds all that the model does.
+
+        Raises:
+            ExportError: a layer has an attribute `outside`, which says what it does beside the graph.
+        """
+        for layer in self.layers:
+            if reason := getattr(layer, "outside", None):
+                raise ExportError(
+                    f'{self.name} cannot be exported or quantized: {reason} (layer "{layer.name}"). Use it from its '
+                    ".keras file, or take a model whose graph holds all that it does, such as faster_rcnn."
+                )
 
     def __dir__(self) -> list[str]:
         # Keras saves every attribute that `dir` names; `net` is a view on layers that are saved already.

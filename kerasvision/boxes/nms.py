@@ -14,9 +14,13 @@ from typing import Any, Literal
 from keras import ops
 
 from kerasvision.boxes.arrays import flat_index, gather_rows
-from kerasvision.boxes.overlap import pairwise_iou
+from kerasvision.boxes.formats import box_areas
+from kerasvision.boxes.overlap import pairwise, shared_area
 
 Tensors = dict[str, Any]
+
+_FARTHEST = 1e6  # Coordinates of pixels; the square is a float32 with digits to spare.
+_LEAST_AREA = 1e-12
 
 
 def hard_nms(
@@ -32,7 +36,8 @@ def hard_nms(
     """Greedy suppression: a detection removes those of lower score that overlap it more than `iou`.
 
     Args:
-        boxes: xyxy [B, N, 4].
+        boxes: xyxy [B, N, 4]; or a function of indices int32 [B, C] that gives [B, C, 4], so that only the boxes that
+            are looked at need to be decoded.
         scores: of each class in 0..1, [B, N, K]; a box may be found as several classes.
         iou: overlap above which the lower score goes.
         least_score: pairs of box and class that do not exceed it are no detections.
@@ -70,7 +75,7 @@ def soft_nms(
     """Greedy suppression that lowers scores instead of removing boxes (Bodla et al., 2017, arXiv:1704.04503).
 
     Args:
-        boxes: xyxy [B, N, 4].
+        boxes: xyxy [B, N, 4], or a function as of `hard_nms`.
         scores: of each class in 0..1, [B, N, K].
         decay: "gaussian": times exp(-IoU^2 / sigma); "linear": times 1 - IoU for overlaps above `iou`.
         sigma: of the Gaussian.
@@ -113,7 +118,7 @@ def matrix_nms(
     A candidate is lowered by the overlap with each better one, less by what that one has been lowered itself.
 
     Args:
-        boxes: xyxy [B, N, 4].
+        boxes: xyxy [B, N, 4], or a function as of `hard_nms`.
         scores: of each class in 0..1, [B, N, K].
         decay: "gaussian" or "linear".
         sigma: of the Gaussian exp(-IoU^2 / sigma).
@@ -153,7 +158,7 @@ class _Candidates:
     """
 
     def __init__(self, boxes: Any, scores: Any, least_score: float, candidates: int, by_class: bool) -> None:
-        boxes, scores = ops.cast(boxes, "float32"), ops.cast(scores, "float32")
+        scores = ops.cast(scores, "float32")
         classes = scores.shape[-1]
         # Scores that are NaN become 0 as well.
         scores = ops.where(scores > least_score, scores, 0.0)
@@ -165,15 +170,20 @@ class _Candidates:
         place = ops.floor_divide(pairs, classes)
         self.classes = pairs - place * classes
         self.index = gather_rows(ops.cast(rows, "int32")[..., None], place)[..., 0]
-        self.boxes = gather_rows(boxes, self.index)
+        boxes = boxes(self.index) if callable(boxes) else gather_rows(boxes, self.index)
+        boxes = ops.cast(boxes, "float32")
+        # What is NaN or infinite is nowhere.
+        self.boxes = ops.where(ops.abs(boxes) < _FARTHEST, boxes, 0.0)
         # 1..C in each image. From the scores, or a file would hold comparisons of ranks as constants of [C, C].
         self.rank = ops.cumsum(ops.cast(self.scores >= 0, "int32"), axis=1)
         self.least_score = least_score
-        self.by_class = by_class
+        self.by_class = by_class and classes > 1
 
     def overlap(self) -> Any:
         """IoU of all candidates with one another, [B, C, C]; 0 for different classes that do not compete."""
-        overlap = pairwise_iou(self.boxes, self.boxes)
+        shared, areas = pairwise(shared_area, self.boxes, self.boxes), box_areas(self.boxes)
+        # [B, C, C] is large, so no `ratio`: these boxes are finite, and where the union is 0, so is what is shared.
+        overlap = shared / ops.maximum(areas[:, :, None] - shared - -areas[:, None, :], _LEAST_AREA)
         if not self.by_class:
             return overlap
         return ops.where(ops.equal(self.classes[:, :, None], self.classes[:, None, :]), overlap, 0.0)

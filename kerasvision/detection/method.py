@@ -17,6 +17,8 @@ class Method(abc.ABC):
     """
 
     loss_names: tuple[str, ...]
+    # Pixels of the image for one of the masks that the losses take, each way; None where they take no masks.
+    mask_stride: int | None = None
 
     @abc.abstractmethod
     def losses(self, targets: Tensors, outputs: Tensors) -> Tensors:
@@ -40,7 +42,9 @@ class Method(abc.ABC):
             outputs: raw outputs of the net.
 
         Returns:
-            (xyxy float32 [B, N, 4] in pixels, scores of the classes in 0..1, float32 [B, N, K]).
+            (xyxy float32 [B, N, 4] in pixels, scores of the classes in 0..1, float32 [B, N, K]). In place of the boxes
+            a function of indices int32 [B, C] that gives [B, C, 4]: where there are many thousands, decoding only
+            the few hundred that are compared saves most of the decoding's time.
         """
 
     def details(self, outputs: Tensors, found: Tensors) -> Tensors:

@@ -5,15 +5,16 @@ from typing import Any, Literal
 
 from keras import ops
 
+from kerasvision.boxes.arrays import gather_rows
 from kerasvision.boxes.coding import decode_deltas, encode_deltas
 from kerasvision.boxes.grid import RATIOS, RETINANET_SCALES, Grid, anchor_sizes, make_grid, map_shapes
 from kerasvision.boxes.losses import overlap_loss, smooth_l1
-from kerasvision.boxes.matching import gather_objects, match_overlaps
+from kerasvision.boxes.matching import Match, gather_objects, match_overlaps
 from kerasvision.detection.heads import retinanet_head
 from kerasvision.detection.losses import class_targets, focal_loss
 from kerasvision.detection.method import Method, Tensors, per_positive
 from kerasvision.detection.task import DetectionTask
-from kerasvision.layers.pyramid import feature_pyramid
+from kerasvision.layers.pyramid import feature_pyramid, with_extra_levels
 from kerasvision.registry import build_backbone, register
 
 BoxLoss = Literal["smooth_l1", "giou"]
@@ -59,12 +60,21 @@ class FocalAnchors(Method):
         self.box_loss = box_loss
         self.variances = tuple(variances)
 
+    def match(self, targets: Tensors, outputs: Tensors) -> Match:
+        """Which object each anchor answers for."""
+        return match_overlaps(
+            self.grid.boxes,
+            targets["boxes"],
+            targets["valid"],
+            targets.get("crowd"),
+            positive=self.positive,
+            negative=self.negative,
+        )
+
     def losses(self, targets: Tensors, outputs: Tensors) -> Tensors:
         """Focal loss of all anchors but the ignored ones, box loss of the positive ones."""
         boxes, anchors = targets["boxes"], self.grid.boxes
-        match = match_overlaps(
-            anchors, boxes, targets["valid"], targets.get("crowd"), positive=self.positive, negative=self.negative
-        )
+        match = self.match(targets, outputs)
         wanted = class_targets(gather_objects(targets["classes"], match), match.positive, self.classes)
         values = ops.sum(focal_loss(wanted, outputs["class_logits"], self.alpha, self.gamma), axis=-1)
         own = ops.where(match.positive[..., None], gather_objects(ops.cast(boxes, "float32"), match), anchors)
@@ -79,8 +89,12 @@ class FocalAnchors(Method):
         }
 
     def candidates(self, outputs: Tensors) -> tuple[Any, Any]:
-        """Every anchor's box, and the sigmoids of its classes."""
-        boxes = decode_deltas(outputs["box_deltas"], self.grid.boxes, self.variances)
+        """The boxes of chosen anchors, and the sigmoids of the classes of all."""
+
+        def boxes(index: Any) -> Any:
+            anchors = ops.take(ops.cast(self.grid.boxes, "float32"), index, axis=0)
+            return decode_deltas(gather_rows(outputs["box_deltas"], index), anchors, self.variances)
+
         return boxes, ops.sigmoid(outputs["class_logits"])
 
 
@@ -138,4 +152,4 @@ def retinanet(
     sizes = [anchor_sizes(anchor_size * stride, scales, ratios) for stride in strides]
     grid = make_grid(map_shapes(task.image_size, strides), strides, sizes)
     task.bind(FocalAnchors(grid, len(task.labels), box_loss=box_loss, positive=positive, negative=negative))
-    return outputs, features
+    return outputs, with_extra_levels(features, pyramid)

@@ -15,6 +15,7 @@ _FLOATS = {schema.TensorType.FLOAT32, schema.TensorType.FLOAT16}
 _OP_NAMES = {value: name for name, value in vars(schema.BuiltinOperator).items() if not name.startswith("_")}
 # Registered in every LiteRT runtime, though the schema calls it custom.
 _KNOWN_CUSTOM = {"TFLite_Detection_PostProcess"}
+DECODE = "decode/"  # Begins the name of every tensor of a decoding that `join_decode` has put behind a net.
 _CASTS = {"QUANTIZE", "DEQUANTIZE"}
 
 
@@ -122,8 +123,9 @@ def layers_of(tensor: str, known: Collection[str]) -> list[str]:
 def float_ops(graph: Graph, known: Collection[str] = (), islands: Collection[str] = ()) -> list[FloatOp]:
     """Ops that touch float tensors, beyond what was declared.
 
-    A QUANTIZE or DEQUANTIZE is no float op where its float side is an input or output of the file, or belongs to
-    declared islands alone; nor is one that restores a weight of theirs from float16.
+    The decoding of a file by `join_decode` is declared. A QUANTIZE or DEQUANTIZE is no float op where its float side is
+    an input or output of the file, or belongs to declared parts alone; nor is one that restores a weight of theirs from
+    float16.
 
     Args:
         graph: from `read_graph`.
@@ -132,6 +134,7 @@ def float_ops(graph: Graph, known: Collection[str] = (), islands: Collection[str
     """
     touching = [op for op in graph.ops if graph.floats.intersection((*op.inputs, *op.outputs))]
     declared = {op for op in touching if op.name not in _CASTS and _all_in(layers_of(_name(graph, op), known), islands)}
+    declared.update(decode_part(graph, known).ops)
     allowed = {tensor for op in declared for tensor in (*op.inputs, *op.outputs)} | graph.ends
     computed = {tensor for op in graph.ops for tensor in op.outputs}
     allowed |= {op.inputs[0] for op in touching if op.name == "DEQUANTIZE" and op.inputs[0] not in computed}
@@ -142,6 +145,17 @@ def float_ops(graph: Graph, known: Collection[str] = (), islands: Collection[str
             continue
         found.append(FloatOp(op.name, _name(graph, op), ", ".join(layers_of(_name(graph, op), known))))
     return found
+
+
+def decode_part(graph: Graph, known: Collection[str] = ()) -> Graph:
+    """The graph's decoding alone, which `join_decode` has put behind the net.
+
+    Args:
+        graph: from `read_graph`.
+        known: names of the model's layers; what belongs to one of them is no decoding.
+    """
+    ops = (op for op in graph.ops if _name(graph, op).startswith(DECODE) and not layers_of(_name(graph, op), known))
+    return dataclasses.replace(graph, ops=tuple(ops))
 
 
 def check_coverage(graph: Graph, found: list[FloatOp], what: str) -> None:

@@ -15,6 +15,7 @@ import tensorflow as tf
 from kerasvision.errors import ExportError, UnknownNameError, closest
 from kerasvision.export import coverage, parity
 from kerasvision.export.atomic import staged
+from kerasvision.export.detections import Verdict, check_detector
 from kerasvision.export.engines import Engine, open_engine
 from kerasvision.export.explain import explain as explain_layers
 from kerasvision.export.job import Job
@@ -125,17 +126,16 @@ def export(
     with progress(f"Exporting {row.filename}", 5) as advance, staged(target) as path:
         model = _calibrated(given, calibration_images, float_layers) if quantization == "int8" else given
         advance(1)
-        with tempfile.TemporaryDirectory(prefix="kerasvision-export-") as scratch:
-            row.write(Job(model, quantization, path, Path(scratch), calibration_images, lambda: advance(0)))
-        advance(1)
-        islands = tuple(getattr(model, "islands", ()))
-        ops, float_ops = _cover(path, row, model, islands) if format == "tflite" else ({}, [])
-        advance(1)
-        engine = open_engine(path, threads)
-        reference = _reference(model, rounded=row.integer)
-        differences = parity.compare(engine.run(images), reference(images), engine.outputs_quantization)
-        carried = _carried_steps(model, images, engine) if row.integer and is_quantized(model) else {}
-        parity.check_parity(differences, row.integer, row.filename, carried, exact=quantization in EXACT)
+        with tempfile.TemporaryDirectory(prefix="kerasvision-export-") as folder:
+            scratch = Path(folder)
+            row.write(Job(model, quantization, path, scratch, calibration_images, lambda: advance(0)))
+            advance(1)
+            islands = tuple(getattr(model, "islands", ()))
+            ops, decode_ops, float_ops = _cover(path, row, model, islands) if format == "tflite" else ({}, {}, [])
+            advance(1)
+            engine = open_engine(path, threads)
+            reference = _reference(model, rounded=row.integer)
+            verdict = _compare(model, engine, row, images, reference, scratch, quantization in EXACT)
         metrics, reference_metrics = {}, {}
         if measured is not None:
             metrics = model.task.metrics(measured[1], engine.run(measured[0]))
@@ -158,11 +158,13 @@ def export(
         labels=tuple(model.labels),
         samples=len(images),
         samples_source=source,
-        parity=differences,
+        parity=verdict.parity,
+        detections=verdict.detections,
         metrics=metrics,
         reference_metrics=reference_metrics,
         latency=latency,
         ops=ops,
+        decode_ops=decode_ops,
         float_ops=float_ops,
         islands=islands,
         layers=[dataclasses.asdict(layer) for layer in layers],
@@ -183,6 +185,8 @@ def _choose(
         raise TypeError(
             f"export expects a model of kerasvision.create_model or kerasvision.quantize, got {type(model).__name__}."
         )
+    if isinstance(model, TaskModel):
+        model.check_graph()
     names = {name for name, _ in FORMATS}
     if format not in names:
         raise UnknownNameError(f'There is no export format "{format}".{closest(format, names)}')
@@ -250,14 +254,36 @@ def _samples(
 
 def _cover(
     path: Path, row: Format, model: Any, islands: tuple[str, ...]
-) -> tuple[dict[str, int], list[dict[str, str]]]:
-    """Ops of a `.tflite` file, and in an integer file the float ops of declared islands; raises for others."""
+) -> tuple[dict[str, int], dict[str, int], list[dict[str, str]]]:
+    """Ops of a `.tflite` file, those of them that decode, and in an integer file the float ops of declared islands.
+
+    Raises for others.
+    """
     graph = coverage.read_graph(path)
     known = _layer_names(model)
     undeclared = coverage.float_ops(graph, known, islands) if row.fixed_point else []
     coverage.check_coverage(graph, undeclared, row.filename)
     declared = coverage.float_ops(graph, known) if row.fixed_point else []
-    return coverage.op_histogram(graph), [dataclasses.asdict(op) for op in declared]
+    decode = coverage.op_histogram(coverage.decode_part(graph, known))
+    return coverage.op_histogram(graph), decode, [dataclasses.asdict(op) for op in declared]
+
+
+def _compare(
+    model: Any,
+    engine: Engine,
+    row: Format,
+    images: np.ndarray,
+    reference: Callable[[np.ndarray], dict[str, np.ndarray]],
+    scratch: Path,
+    exact: bool,
+) -> Verdict:
+    """How far the file is from the model; raises where that is too far."""
+    if model.task.float_decode:
+        return check_detector(model, engine, images, scratch, row.filename, exact)
+    differences = parity.compare(engine.run(images), reference(images), engine.outputs_quantization)
+    carried = _carried_steps(model, images, engine) if row.integer and is_quantized(model) else {}
+    parity.check_parity(differences, row.integer, row.filename, carried, exact=exact)
+    return Verdict(differences, {})
 
 
 def _layer_names(model: Any) -> set[str]:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 
 from kerasvision.errors import ExportError
 
@@ -32,13 +33,14 @@ def compare(file: Outputs, model: Outputs, quantization: dict[str, tuple[float, 
     for name, wanted in model.items():
         difference = np.abs(file[name].astype(np.float64) - wanted.astype(np.float64))
         steps = quantization.get(name)
-        figures = _figures(difference)
+        figures = figures_of(difference)
         lsb = {key: value / steps[0] for key, value in figures.items()} if steps else None
         result[name] = {**figures, "lsb": lsb}
     return result
 
 
-def _figures(difference: np.ndarray) -> dict[str, float]:
+def figures_of(difference: np.ndarray) -> dict[str, float]:
+    """Largest, mean and 99th percentile of absolute differences."""
     return {
         "max": float(difference.max()),
         "mean": float(difference.mean()),
@@ -114,11 +116,21 @@ def check_parity(
             )
 
 
-def in_batches(function: Callable[[Any], Any], images: np.ndarray, size: int = 32) -> Outputs:
-    """Run a graph function over images, the last batch filled up so that it is traced once."""
+def in_batches(function: Callable[[Any], Any], inputs: Any, size: int = 32) -> Outputs:
+    """Run a graph function over many inputs, the last batch filled up so that it is traced once.
+
+    Args:
+        function: of one batch.
+        inputs: array [N, ...], or name -> such an array.
+        size: of a batch.
+
+    Returns:
+        name -> [N, ...].
+    """
     results: list[dict[str, np.ndarray]] = []
-    for start in range(0, len(images), size):
-        batch = images[start : start + size]
-        full = np.concatenate([batch, np.repeat(batch[-1:], size - len(batch), axis=0)])
-        results.append({name: np.asarray(value)[: len(batch)] for name, value in function(full).items()})
+    count = len(tf.nest.flatten(inputs)[0])
+    for start in range(0, count, size):
+        index = np.minimum(np.arange(start, start + size), count - 1)
+        answer = function(tf.nest.map_structure(lambda values, index=index: values[index], inputs))
+        results.append({name: np.asarray(value)[: count - start] for name, value in answer.items()})
     return {name: np.concatenate([result[name] for result in results]) for name in results[0]}

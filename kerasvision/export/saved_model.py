@@ -1,23 +1,26 @@
 """The one way into every format: preprocessing, net and decode as a SavedModel with a named, static signature."""
 
+import contextlib
 import math
+import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
+from keras import ops
 
 from kerasvision.errors import ExportError
 from kerasvision.export.engines import SIGNATURE, TensorSpec
 from kerasvision.export.job import Job
 from kerasvision.export.metadata import EXTRA_ASSETS, FACTS, LABELS, facts_text, labels_text, model_metadata
-from kerasvision.task import TaskModel
+from kerasvision.task import Task, TaskModel
 
 PIXELS_AT_ONCE = 16
-Decode = Callable[[Any], dict[str, Any]]
+Graph = Callable[..., dict[str, Any]]
 
 
 def is_quantized(model: Any) -> bool:
@@ -41,20 +44,31 @@ def in_float32(model: TaskModel) -> TaskModel:
     return copy
 
 
-def float_graph(model: Any) -> Decode:
+def net_graph(model: Any) -> Graph:
+    """Raw pixels, float32 [B, H, W, C] -> raw outputs; for a QuantizedModel fake-quantized."""
+    return lambda image: model(image, training=False)
+
+
+def decode_graph(task: Task) -> Graph:
+    """Raw outputs, by name -> decoded outputs, all of them float32: readers of files expect no other type."""
+    return lambda **outputs: {name: ops.cast(values, "float32") for name, values in task.decode(outputs).items()}
+
+
+def float_graph(model: Any) -> Graph:
     """Raw pixels, float32 [B, H, W, C] -> decoded outputs; for a QuantizedModel fake-quantized."""
-    return lambda image: model.task.decode(model(image, training=False))
+    net, decode = net_graph(model), decode_graph(model.task)
+    return lambda image: decode(**net(image))
 
 
-def integer_graph(model: Any) -> Decode:
-    """The graph that an integer file is converted from, of a QuantizedModel.
+def integer_net_graph(model: Any) -> Graph:
+    """The graph that an integer file's net is converted from, of a QuantizedModel: image -> raw outputs.
 
     Where a uint8 tensor can carry the preprocessing in its scale and zero point (`input_quantization`), it starts at
     the normalized image; else at raw pixels, with a depthwise convolution of one factor and one addend for
     each channel: per-channel int8 factors are exact there, which those of an int8 multiplication are not.
     """
     if model.input_quantization is not None:
-        return lambda image: model.task.decode(model.net(image, training=False))
+        return lambda image: model.net(image, training=False)
     height, width = model.image_size
     # Several pixels side by side fill a vector register, which the channels of one do not.
     side = math.gcd(height * width, PIXELS_AT_ONCE)
@@ -64,7 +78,7 @@ def integer_graph(model: Any) -> Decode:
     factors, addends = np.tile(scale, side), np.tile(offset, side)  # [side * C]
     addends = addends * unequal(len(addends))
 
-    def decode(image: Any) -> dict[str, Any]:
+    def net(image: Any) -> dict[str, Any]:
         pixels = tf.reshape(tf.quantization.fake_quant_with_min_max_args(image, 0.0, 255.0), [1, -1, 1, len(factors)])
         weights = tf.quantization.fake_quant_with_min_max_vars_per_channel(
             factors[None, None], -factors, factors, narrow_range=True
@@ -72,14 +86,39 @@ def integer_graph(model: Any) -> Decode:
         weights = tf.reshape(weights, [1, 1, len(factors), 1])
         normalized = tf.nn.depthwise_conv2d(pixels, weights, [1, 1, 1, 1], "VALID", name="preprocessing")
         normalized = tf.reshape(tf.nn.bias_add(normalized, addends), [1, height, width, channels])
-        return model.task.decode(model.net(normalized, training=False))
+        return model.net(normalized, training=False)
 
-    return decode
+    return net
+
+
+def raw_shapes(model: Any) -> dict[str, tuple[int, ...]]:
+    """Raw output -> its shape at batch 1."""
+    return {name: (1, *tensor.shape[1:]) for name, tensor in model.net.output.items()}
+
+
+def output_layers(model: Any) -> dict[str, str]:
+    """Raw output -> name of the layer that gives it."""
+    return {name: tensor._keras_history[0].name.removeprefix("quant_") for name, tensor in model.net.output.items()}
 
 
 def unequal(count: int) -> np.ndarray:
     """Factors next to 1: the converter takes one scale for all channels of an addend whose values are all equal."""
     return 1 + 1e-6 * np.arange(count, dtype=np.float32)
+
+
+@contextlib.contextmanager
+def unequal_biases(model: Any) -> Iterator[None]:
+    """Biases of a QuantizedModel that are all equal, such as the prior of a detector's classes, differ for a while."""
+    biases = [weight for weight in model.net.weights if re.search(r"bias(:0)?$", weight.name)]
+    values = [bias.numpy() for bias in biases]
+    equal = [(bias, own) for bias, own in zip(biases, values, strict=True) if own.size and own[0] and np.ptp(own) == 0]
+    try:
+        for bias, own in equal:
+            bias.assign(own * unequal(own.size))
+        yield
+    finally:
+        for bias, own in equal:
+            bias.assign(own)
 
 
 def write_saved_model(job: Job) -> None:
@@ -88,7 +127,7 @@ def write_saved_model(job: Job) -> None:
     Raises:
         ExportError: it could not be written.
     """
-    signature = write_graph(float_graph(job.model), job.model, job.path)
+    signature = write_graph(float_graph(job.model), image_shape(job.model), job.path)
     facts = model_metadata(job.model, job.quantization, signature)
     assets = job.path / EXTRA_ASSETS
     assets.mkdir()
@@ -96,22 +135,27 @@ def write_saved_model(job: Job) -> None:
     (assets / LABELS).write_text(labels_text(facts), "utf-8")
 
 
-def write_graph(decode: Decode, model: Any, folder: Path) -> dict[str, Any]:
-    """Trace a graph at batch 1 and save it with the signature image -> decoded outputs.
+def image_shape(model: Any) -> dict[str, tuple[int, ...]]:
+    """{"image": (1, H, W, C)}."""
+    return {"image": (1, *model.image_size, model.channels)}
+
+
+def write_graph(graph: Graph, inputs: Mapping[str, tuple[int, ...]], folder: Path) -> dict[str, Any]:
+    """Trace a graph at batch 1 and save it with named inputs and outputs.
 
     Args:
-        decode: float32 [1, H, W, C] -> name -> tensor.
-        model: TaskModel or QuantizedModel, for the input's shape.
+        graph: what is saved; takes the inputs by name.
+        inputs: name -> shape, all float32.
         folder: SavedModel folder to write.
 
     Returns:
-        {"inputs": {"image": TensorSpec config}, "outputs": {...}}.
+        {"inputs": {name: TensorSpec config}, "outputs": {...}}.
 
     Raises:
         ExportError: it could not be written.
     """
-    spec = tf.TensorSpec((1, *model.image_size, model.channels), tf.float32, name="image")
-    concrete = tf.function(decode, input_signature=[spec], autograph=False).get_concrete_function()
+    specs = {name: tf.TensorSpec(shape, tf.float32, name=name) for name, shape in inputs.items()}
+    concrete = tf.function(graph, autograph=False).get_concrete_function(**specs)
     module = tf.Module()
     # Only what the graph reads is saved: no optimizer, no seeds of dropout layers.
     module.graph_variables = list(concrete.graph.variables)
@@ -121,6 +165,6 @@ def write_graph(decode: Decode, model: Any, folder: Path) -> dict[str, Any]:
         raise ExportError(f"TensorFlow could not write the SavedModel {folder.name}: {error.message}") from error
     outputs = {name: TensorSpec(tuple(out.shape), out.dtype.name) for name, out in concrete.structured_outputs.items()}
     return {
-        "inputs": {"image": TensorSpec(tuple(spec.shape), spec.dtype.name).get_config()},
+        "inputs": {name: TensorSpec(tuple(spec.shape), "float32").get_config() for name, spec in specs.items()},
         "outputs": {name: output.get_config() for name, output in outputs.items()},
     }

@@ -1,5 +1,6 @@
 """TFLite files: float32, float16, dynamic range, int8 by calibration, int8 from quantization-aware training."""
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -8,10 +9,22 @@ import numpy as np
 from kerasvision.errors import ExportError
 from kerasvision.export.engines import Engine, open_engine
 from kerasvision.export.job import Job
+from kerasvision.export.join import join_decode
 from kerasvision.export.metadata import model_metadata
 from kerasvision.export.process import converter
 from kerasvision.export.rewrite import halve_constants, shorten_names
-from kerasvision.export.saved_model import float_graph, integer_graph, is_quantized, write_graph
+from kerasvision.export.saved_model import (
+    Graph,
+    decode_graph,
+    image_shape,
+    integer_net_graph,
+    is_quantized,
+    net_graph,
+    output_layers,
+    raw_shapes,
+    unequal_biases,
+    write_graph,
+)
 from kerasvision.export.tflite_metadata import pack_tflite
 
 
@@ -27,33 +40,56 @@ def write_tflite(job: Job) -> None:
 def convert(job: Job, target: Path) -> dict[str, Any]:
     """Write a bare `.tflite` file.
 
+    A task that decodes in float32 gets net and decoding from conversions of their own, joined: no quantization reaches
+    into the decoding, whatever ops it is made of.
+
     Returns:
         Its signature: {"inputs": {name: TensorSpec config}, "outputs": {...}}.
     """
-    integer = is_quantized(job.model)
-    graph = job.scratch / "graph"
-    signature = write_graph(integer_graph(job.model) if integer else float_graph(job.model), job.model, graph)
+    model = job.model
+    integer, apart = is_quantized(model), model.task.float_decode
+    net = integer_net_graph(model) if integer else net_graph(model)
+    decode = decode_graph(model.task)
+    file = job.scratch / "net.tflite" if apart else target
+    graph = net if apart else lambda image: decode(**net(image))
+    with unequal_biases(model) if integer else contextlib.nullcontext():
+        signature = _run_converter(job, graph, image_shape(model), file, job.quantization)
+    if integer:
+        if model.islands:
+            halve_constants(file)
+        shorten_names(file, {layer.name.removeprefix("quant_") for layer in model.net.layers})
+    if apart:
+        behind = job.scratch / "decode.tflite"
+        decoded = _run_converter(job, decode, raw_shapes(model), behind, "none")
+        join_decode(file, behind, target, output_layers(model))
+        signature = {"inputs": signature["inputs"], "outputs": decoded["outputs"]}
+    if not integer:
+        return signature
+    engine = open_engine(target)
+    _check_input(engine, model)
+    return engine.signature
+
+
+def _run_converter(
+    job: Job, graph: Graph, inputs: dict[str, tuple[int, ...]], target: Path, quantization: str
+) -> dict[str, Any]:
+    folder = job.scratch / f"{target.stem}_graph"
+    signature = write_graph(graph, inputs, folder)
     calibration = None
-    if job.quantization == "int16x8" and job.calibration is not None:
+    if quantization == "int16x8" and job.calibration is not None:
         calibration = job.scratch / "calibration.npy"
         np.save(calibration, job.calibration)
     converter.call(
         f"The conversion of {job.model.name} to TFLite ({job.quantization})",
         "saved_model_to_tflite",
         job.waiting,
-        saved_model=str(graph),
+        saved_model=str(folder),
         target=str(target),
-        quantization=job.quantization,
+        quantization=quantization,
         calibration=calibration and str(calibration),
+        float_outputs=job.model.task.float_decode,
     )
-    if not integer:
-        return signature
-    if job.model.islands:
-        halve_constants(target)
-    shorten_names(target, {layer.name.removeprefix("quant_") for layer in job.model.net.layers})
-    engine = open_engine(target)
-    _check_input(engine, job.model)
-    return engine.signature
+    return signature
 
 
 def _check_input(engine: Engine, model: Any) -> None:

@@ -5,6 +5,7 @@ flatbuffer "M001" in a buffer of the model, and the files it names in a zip arch
 """
 
 import zipfile
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,19 @@ IDENTIFIER = b"M001"
 MIN_PARSER_VERSION = "1.0.0"
 
 # Enum values of the schema.
-_FEATURE_PROPERTIES, _IMAGE_PROPERTIES = 1, 2
+_FEATURE_PROPERTIES, _IMAGE_PROPERTIES, _BOX_PROPERTIES = 1, 2, 3
 _RGB, _GRAYSCALE = 1, 2
 _NORMALIZATION_OPTIONS = 1
-_DESCRIPTIONS, _TENSOR_AXIS_LABELS = 1, 2
+_DESCRIPTIONS, _TENSOR_AXIS_LABELS, _TENSOR_VALUE_LABELS = 1, 2, 3
+_BOUNDARIES, _RATIO = 1, 0
+# What readers call a detector's outputs.
+_DETECTIONS = {"boxes": "location", "classes": "category", "scores": "score", "count": "number of detections"}
+_ABOUT = {
+    "boxes": "Left, top, right, bottom of each detection, as shares of the image's width and height.",
+    "classes": "Which label each detection has, counted from 0.",
+    "scores": "Score of each detection in 0..1, falling.",
+    "count": "Number of detections; what stands behind them is 0.",
+}
 
 
 class _Builder(flatbuffers.Builder):
@@ -82,6 +92,11 @@ def _tensor_names(model: Any) -> tuple[list[str], list[str]]:
     return [names[index] for index in graph.inputs], [names[index] for index in graph.outputs]
 
 
+def is_detector(outputs: Collection[str]) -> bool:
+    """Whether outputs of these names are detections."""
+    return set(_DETECTIONS) <= set(outputs)
+
+
 def describe(facts: dict[str, Any], inputs: list[str], outputs: list[str]) -> bytes:
     """The metadata flatbuffer.
 
@@ -93,9 +108,15 @@ def describe(facts: dict[str, Any], inputs: list[str], outputs: list[str]) -> by
     builder = _Builder(1024)
     signature = facts["signature"]
     input_tables = builder.offsets([_image(builder, name, facts, signature["inputs"][name]) for name in inputs])
-    output_tables = builder.offsets([_output(builder, name, facts, signature["outputs"][name]) for name in outputs])
+    output = _detection_output if is_detector(outputs) else _output
+    output_tables = builder.offsets([output(builder, name, facts, signature["outputs"][name]) for name in outputs])
     files = builder.offsets([_file(builder, FACTS, "Task, preprocessing, labels, signature", _DESCRIPTIONS)])
-    graph = builder.table({2: input_tables, 3: output_tables, 4: files})
+    parts = {2: input_tables, 3: output_tables, 4: files}
+    if is_detector(outputs):
+        names = builder.offsets([builder.CreateString(_DETECTIONS[name]) for name in ("boxes", "classes", "scores")])
+        group = builder.table({0: builder.CreateString("detection_result"), 1: names})
+        parts[8] = builder.offsets([group])
+    graph = builder.table(parts)
     name = builder.CreateString(facts["name"])
     text = builder.CreateString(
         f"{facts['task']['name']} model by kerasvision {facts['kerasvision']}, quantization: {facts['quantization']}. "
@@ -141,6 +162,28 @@ def _output(builder: _Builder, name: str, facts: dict[str, Any], spec: dict[str,
         high, low = builder.floats(1.0), builder.floats(0.0)
         offsets[5] = builder.table({0: high, 1: low})
         labels = _file(builder, LABELS, "Class names, in the order of the scores", _TENSOR_AXIS_LABELS)
+        offsets[6] = builder.offsets([labels])
+    return builder.table(offsets)
+
+
+def _detection_output(builder: _Builder, name: str, facts: dict[str, Any], spec: dict[str, Any]) -> int:
+    if name not in _DETECTIONS:
+        return _output(builder, name, facts, spec)
+    # The content is that of the second axis: one for each detection.
+    dimension = builder.table({}, ("Int32", 0, 2), ("Int32", 1, 2))
+    if name == "boxes":
+        builder.StartVector(4, 4, 4)
+        for corner in (3, 2, 1, 0):  # Of left, top, right, bottom; a vector is written from its end.
+            builder.PrependUint32(corner)
+        order = builder.EndVector()
+        properties = builder.table({0: order}, ("Int8", 1, _BOUNDARIES), ("Int8", 2, _RATIO))
+        content = builder.table({1: properties, 2: dimension}, ("Uint8", 0, _BOX_PROPERTIES))
+    else:
+        parts = {1: builder.table({})} if name == "count" else {1: builder.table({}), 2: dimension}
+        content = builder.table(parts, ("Uint8", 0, _FEATURE_PROPERTIES))
+    offsets = {0: builder.CreateString(_DETECTIONS[name]), 1: builder.CreateString(_ABOUT[name]), 3: content}
+    if name == "classes":
+        labels = _file(builder, LABELS, "Class names, in the order of their numbers", _TENSOR_VALUE_LABELS)
         offsets[6] = builder.offsets([labels])
     return builder.table(offsets)
 

@@ -17,7 +17,9 @@ OPSET = 17
 ERROR_LINES = 12
 
 
-def saved_model_to_tflite(saved_model: str, target: str, quantization: str, calibration: str | None) -> None:
+def saved_model_to_tflite(
+    saved_model: str, target: str, quantization: str, calibration: str | None, float_outputs: bool
+) -> None:
     """Convert a SavedModel with TensorFlow's converter, to builtin ops only.
 
     Args:
@@ -26,6 +28,7 @@ def saved_model_to_tflite(saved_model: str, target: str, quantization: str, cali
         quantization: "none", "float16", "dynamic", "int16x8" (by calibration), "int8" or "qat" (both of a
             fake-quantized graph).
         calibration: `.npy` file with inputs [N, H, W, C], for "int16x8".
+        float_outputs: whether an integer file gives float32, in place of uint8.
     """
     converter = tf.lite.TFLiteConverter.from_saved_model(saved_model)
     if quantization != "none":
@@ -34,7 +37,7 @@ def saved_model_to_tflite(saved_model: str, target: str, quantization: str, cali
         converter.target_spec.supported_types = [tf.float16]
     if quantization in ("int8", "qat"):
         converter.inference_input_type = tf.uint8
-        converter.inference_output_type = tf.uint8
+        converter.inference_output_type = tf.float32 if float_outputs else tf.uint8
     if quantization == "int16x8":
         converter.target_spec.supported_ops = [
             tf.lite.OpsSet.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8

@@ -1,11 +1,16 @@
 """Small trained models, so that outputs differ from image to image and parity means something."""
 
+import importlib.util
+from pathlib import Path
+
 import keras
 import numpy as np
 import pytest
+from ai_edge_litert import schema_py_generated as schema
 
 import kerasvision as kv
 from kerasvision.export.samples import synthetic_images
+from kerasvision.export.tflite_metadata import BUFFER
 from kerasvision.preprocessing import Preprocessing
 
 LABELS = ("zero", "one", "two", "drei")
@@ -88,3 +93,29 @@ def colour_data():
 @pytest.fixture(scope="session")
 def colour_model(colour_data):
     return train(small_model((24, 20, 3), BY_CHANNEL), colour_data)
+
+
+@pytest.fixture(scope="session", name="metadata_buffer")
+def metadata_buffer_fixture():
+    """Path of a `.tflite` file -> the standard metadata in it."""
+
+    def read(path):
+        model = schema.Model.GetRootAs(path.read_bytes())
+        entries = {model.Metadata(i).Name().decode(): model.Metadata(i).Buffer() for i in range(model.MetadataLength())}
+        return model.Buffers(entries[BUFFER]).DataAsNumpy().tobytes()
+
+    return read
+
+
+@pytest.fixture(scope="session")
+def mediapipe_schema():
+    """Classes that read the standard metadata, by MediaPipe."""
+    found = importlib.util.find_spec("mediapipe")
+    if found is None or found.origin is None:
+        pytest.skip("mediapipe, the other reader, is not installed")
+    path = Path(found.origin).parent / "tasks" / "metadata" / "metadata_schema_py_generated.py"
+    # The file alone: the package around it imports more than it installs.
+    spec = importlib.util.spec_from_file_location("mediapipe_metadata_schema", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

@@ -1,7 +1,5 @@
-import importlib.util
 import json
 import zipfile
-from pathlib import Path
 
 import flatbuffers
 import numpy as np
@@ -12,7 +10,7 @@ import kerasvision as kv
 from kerasvision.errors import ArtifactError
 from kerasvision.export.engines import open_engine
 from kerasvision.export.metadata import labels_text, read_metadata
-from kerasvision.export.tflite_metadata import BUFFER, IDENTIFIER
+from kerasvision.export.tflite_metadata import IDENTIFIER
 
 
 @pytest.fixture(scope="module")
@@ -25,13 +23,7 @@ def files(colour_model, colour_data, tmp_path_factory):
     }
 
 
-def metadata_buffer(path):
-    model = schema.Model.GetRootAs(path.read_bytes())
-    entries = {model.Metadata(i).Name().decode(): model.Metadata(i).Buffer() for i in range(model.MetadataLength())}
-    return model.Buffers(entries[BUFFER]).DataAsNumpy().tobytes()
-
-
-def test_the_archive_behind_the_model_is_a_plain_zip(files, labels):
+def test_the_archive_behind_the_model_is_a_plain_zip(files, labels, metadata_buffer):
     with zipfile.ZipFile(files["int8"]) as archive:
         assert archive.namelist() == ["labels.txt", "kerasvision.json"]
         assert archive.read("labels.txt").decode().splitlines() == list(labels)
@@ -64,7 +56,7 @@ def test_equal_vectors_are_stored_once(files):
     assert channels > len(places) and {len(found) for found in places.values()} == {1}
 
 
-def test_two_exports_are_the_same_bytes(files, colour_model, colour_data, tmp_path):
+def test_two_exports_are_the_same_bytes(files, metadata_buffer, colour_model, colour_data, tmp_path):
     again = kv.export(colour_model, tmp_path, quantization="int8", data=colour_data, benchmark=False).path
     assert read_metadata(again) == read_metadata(files["int8"])
     assert metadata_buffer(again) == metadata_buffer(files["int8"])
@@ -72,8 +64,8 @@ def test_two_exports_are_the_same_bytes(files, colour_model, colour_data, tmp_pa
 
 
 @pytest.mark.parametrize("kind", ["float", "int8"])
-def test_another_reader_of_the_standard_schema_agrees(kind, files, labels):
-    reader = load_schema_of_mediapipe()
+def test_another_reader_of_the_standard_schema_agrees(kind, files, labels, metadata_buffer, mediapipe_schema):
+    reader = mediapipe_schema
     model = reader.ModelMetadataT.InitFromPackedBuf(metadata_buffer(files[kind]))
     assert model.name == b"small_cnn"
     assert b"raw pixels" in model.description
@@ -91,18 +83,6 @@ def test_another_reader_of_the_standard_schema_agrees(kind, files, labels):
     (file,) = scores.associatedFiles
     assert (file.name, file.type) == (b"labels.txt", reader.AssociatedFileType.TENSOR_AXIS_LABELS)
     assert [file.name for file in graph.associatedFiles] == [b"kerasvision.json"]
-
-
-def load_schema_of_mediapipe():
-    found = importlib.util.find_spec("mediapipe")
-    if found is None or found.origin is None:
-        pytest.skip("mediapipe, the other reader, is not installed")
-    path = Path(found.origin).parent / "tasks" / "metadata" / "metadata_schema_py_generated.py"
-    # The file alone: the package around it imports more than it installs.
-    spec = importlib.util.spec_from_file_location("mediapipe_metadata_schema", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.mark.parametrize("kind", ["float", "int8"])
