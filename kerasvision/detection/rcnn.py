@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-import cv2
 import keras
 import numpy as np
 
@@ -19,6 +18,7 @@ from kerasvision.boxes.coding import decode_deltas, encode_deltas
 from kerasvision.boxes.nms import hard_nms
 from kerasvision.boxes.overlap import pairwise_iou
 from kerasvision.detection.metrics import DetectionMetrics
+from kerasvision.detection.rcnn_parts import regress, separate, warp
 from kerasvision.detection.selective_search import Mode, find_proposals
 from kerasvision.errors import ArtifactError, DataError
 from kerasvision.files import replacing
@@ -27,9 +27,8 @@ from kerasvision.registry import create_model
 if TYPE_CHECKING:
     from kerasvision.data import Data
 
-# As in the paper and in its code: where a negative begins to be hard and ends to be one, IoUs, and the mean length that
-# features are scaled to, which C and the regularization of the ridge regression are meant for.
-_HARD, _EASY = -1.0, -1.2
+# As in the paper: below and above which IoU proposals are negatives, and near enough to learn a box from; and the mean
+# length that features are scaled to, which C and the regularization of the ridge regression are meant for.
 _NEGATIVE, _NEAR = 0.3, 0.6
 _LENGTH = 20.0
 _PLAIN = (1.0, 1.0, 1.0, 1.0)
@@ -145,6 +144,8 @@ class RCNN:
         from kerasvision.progress import track
 
         examples = _examples_of(data, split)
+        # What cannot be built should fail before the search.
+        self._built()
         found = self.find([example["image"] for example in examples], cache, "Searching for proposals")
         # All rows of all images: those of the proposals, then those of the objects.
         rows, owners = [], []
@@ -179,10 +180,18 @@ class RCNN:
                     deltas.append(np.asarray(encode_deltas(targets, proposals[close], _PLAIN)))
             if not sum(map(len, positives)):
                 continue
-            machine = self._separate(features, np.concatenate(positives), np.concatenate(negatives))
+            machine = separate(
+                features,
+                np.concatenate(positives),
+                np.concatenate(negatives),
+                c=self.c,
+                most=self.negatives,
+                rounds=self.rounds,
+                seed=self.seed,
+            )
             learned["svm"][:, kind], learned["offset"][kind] = machine
             if sum(map(len, near)):
-                rule = self._regress(features[np.concatenate(near)], np.concatenate(deltas))
+                rule = regress(features[np.concatenate(near)], np.concatenate(deltas), self.ridge)
                 learned["boxes"][kind], learned["boxes_offset"][kind] = rule
         self._learned = learned
         return self
@@ -332,48 +341,6 @@ class RCNN:
             self._net = keras.Model(net.input, keras.layers.Flatten(name="features")(x), name="rcnn")
         return self._net
 
-    def _separate(self, features: np.ndarray, positives: np.ndarray, pool: np.ndarray) -> tuple[np.ndarray, float]:
-        """A linear SVM of one class, with hard negative mining.
-
-        Args:
-            features: [R, F] of all regions.
-            positives: rows of its objects.
-            pool: rows of all negatives.
-
-        Returns:
-            Weights [F], and the offset.
-        """
-        from sklearn.svm import LinearSVC
-
-        if not len(pool):
-            return np.zeros(features.shape[1], np.float32), 0.0
-        random = np.random.default_rng(self.seed)
-        negatives = random.choice(pool, min(len(pool), self.negatives // 2), replace=False)
-        weights, offset = np.zeros(features.shape[1], np.float32), 0.0
-        for _ in range(self.rounds):
-            # C, the factor on the offset and the weight of the positives are those of the paper's code.
-            machine = LinearSVC(
-                C=self.c, loss="hinge", intercept_scaling=10, class_weight={1: 2}, random_state=self.seed, max_iter=5000
-            )
-            rows = np.concatenate([positives, negatives])
-            machine.fit(features[rows], np.arange(len(rows)) < len(positives))
-            weights, offset = machine.coef_[0].astype(np.float32), float(machine.intercept_[0])
-            values = features @ weights + offset
-            kept = negatives[values[negatives] > _EASY]
-            hard = np.setdiff1d(pool[values[pool] > _HARD], kept)
-            hard = hard[np.argsort(-values[hard], kind="stable")][: max(self.negatives - len(kept), 0)]
-            if not len(hard):
-                break
-            negatives = np.concatenate([kept, hard])
-        return weights, offset
-
-    def _regress(self, features: np.ndarray, deltas: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Ridge regression of one class: features [P, F], deltas [P, 4] -> weights [F, 4] and offsets [4]."""
-        from sklearn.linear_model import Ridge
-
-        machine = Ridge(alpha=self.ridge).fit(features, deltas)
-        return machine.coef_.T.astype(np.float32), machine.intercept_.astype(np.float32)
-
     def _score(self, pixels: np.ndarray, proposals: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Boxes of each class as shares of the image, [N, K, 4], and their scores [N, K]."""
         learned = cast(dict[str, np.ndarray], self._learned)
@@ -402,32 +369,6 @@ class RCNN:
             candidates=_CANDIDATES,
         )
         return {name: np.asarray(found[name]) for name in ("boxes", "scores", "classes", "count")}
-
-
-def warp(image: np.ndarray, boxes: np.ndarray, size: int, context: int = 0) -> np.ndarray:
-    """Boxes of an image, each stretched to a square with a frame of what is around it.
-
-    Args:
-        image: pixels uint8 [H, W, 1 or 3].
-        boxes: xyxy [N, 4] in pixels.
-        size: side of the squares in pixels.
-        context: pixels of each side of a square that lie around the box.
-
-    Returns:
-        uint8 [N, size, size, 3]; what lies outside of the image has its mean color.
-    """
-    image = np.repeat(image, 3, axis=2) if image.shape[2] == 1 else image
-    mean = image.mean(axis=(0, 1)).round().tolist()
-    squares = np.empty((len(boxes), size, size, 3), np.uint8)
-    for square, (x0, y0, x1, y1) in zip(squares, boxes.astype(np.float64), strict=True):
-        factors = (size - 2 * context) / np.maximum([x1 - x0, y1 - y0], 1.0)
-        # Pixels are counted from their centers.
-        moves = context - np.array([x0, y0]) * factors + 0.5 * factors - 0.5
-        matrix = np.array([[factors[0], 0, moves[0]], [0, factors[1], moves[1]]])
-        square[:] = cv2.warpAffine(
-            image, matrix, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=mean
-        )
-    return squares
 
 
 def _examples_of(data: "Data", split: str) -> list[dict[str, Any]]:
