@@ -21,7 +21,7 @@ from keras import ops
 from kerasvision.boxes.coding import decode_distances, encode_distances, mean_distances
 from kerasvision.boxes.grid import Grid, center_grid
 from kerasvision.boxes.losses import distribution_focal_loss, overlap_loss
-from kerasvision.boxes.matching import gather_objects, match_aligned
+from kerasvision.boxes.matching import Match, gather_objects, match_aligned
 from kerasvision.boxes.overlap import ciou, giou
 from kerasvision.detection.heads import decoupled_head
 from kerasvision.detection.losses import class_targets, sigmoid_cross_entropy
@@ -81,6 +81,10 @@ class AlignedCenters(Method):
         self.box_weight = box_weight
         self.distribution_weight = distribution_weight
 
+    def match(self, targets: Tensors, outputs: Tensors) -> Match:
+        """Which object each place answers for, and the score that is wanted of it."""
+        return self._match(targets, *self.candidates(outputs))
+
     def losses(self, targets: Tensors, outputs: Tensors) -> Tensors:
         """Cross-entropy of all places with their wanted scores; of the positive ones also the box and its distances.
 
@@ -88,19 +92,7 @@ class AlignedCenters(Method):
         of an image's wanted scores, or by 1 where that is less.
         """
         found, scores = self.candidates(outputs)
-        match = match_aligned(
-            self.grid.centers,
-            self.grid.strides,
-            scores,
-            found,
-            targets["boxes"],
-            targets["classes"],
-            targets["valid"],
-            targets.get("crowd"),
-            alpha=self.alpha,
-            beta=self.beta,
-            top=self.top,
-        )
+        match = self._match(targets, found, scores)
         quality = match.quality
         wanted = class_targets(gather_objects(targets["classes"], match), match.positive, self.classes)
         values = ops.sum(sigmoid_cross_entropy(wanted * quality[..., None], outputs["class_logits"]), axis=-1)
@@ -120,6 +112,21 @@ class AlignedCenters(Method):
         distances = mean_distances(_by_side(outputs["box_bins"]))
         boxes = decode_distances(distances, self.grid.centers, self.grid.strides)
         return boxes, ops.sigmoid(outputs["class_logits"])
+
+    def _match(self, targets: Tensors, found: Any, scores: Any) -> Match:
+        return match_aligned(
+            self.grid.centers,
+            self.grid.strides,
+            scores,
+            found,
+            targets["boxes"],
+            targets["classes"],
+            targets["valid"],
+            targets.get("crowd"),
+            alpha=self.alpha,
+            beta=self.beta,
+            top=self.top,
+        )
 
 
 def _by_side(bins: Any) -> Any:
@@ -192,8 +199,7 @@ def anchor_free(
     outputs = decoupled_head(pyramid, len(task.labels), bins, separable=separable, activation=activation)
     grid = center_grid(task.image_size, [2 ** int(level[1:]) for level in levels])
     task.bind(AlignedCenters(grid, len(task.labels), box_loss=box_loss, top=top))
-    # Coarser features than the coarsest level are no part of the net.
-    return outputs, {level: feature for level, feature in features.items() if level <= levels[-1]}
+    return outputs, features
 
 
 def _register(name: str, size: Size) -> None:

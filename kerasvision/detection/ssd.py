@@ -12,7 +12,7 @@ from kerasvision.backbones.vgg import VARIANTS, reduced_vgg
 from kerasvision.boxes.coding import VARIANCES, decode_deltas, encode_deltas
 from kerasvision.boxes.grid import Grid, ssd300_grid, ssd512_grid, ssdlite_grid
 from kerasvision.boxes.losses import smooth_l1
-from kerasvision.boxes.matching import gather_objects, match_overlaps
+from kerasvision.boxes.matching import Match, gather_objects, match_overlaps
 from kerasvision.detection.heads import PRIOR, ssd_head
 from kerasvision.detection.method import Method, Tensors, per_positive
 from kerasvision.detection.retinanet import FocalAnchors
@@ -57,18 +57,22 @@ class MultiBox(Method):
         self.negatives = negatives
         self.variances = tuple(variances)
 
-    def losses(self, targets: Tensors, outputs: Tensors) -> Tensors:
-        """Cross-entropy of positives and hard negatives, smooth L1 of positives; `LEAST_NEGATIVES` without objects."""
-        boxes, anchors = targets["boxes"], self.grid.boxes
-        match = match_overlaps(
-            anchors,
-            boxes,
+    def match(self, targets: Tensors, outputs: Tensors) -> Match:
+        """Which object each default box answers for."""
+        return match_overlaps(
+            self.grid.boxes,
+            targets["boxes"],
             targets["valid"],
             targets.get("crowd"),
             positive=self.positive,
             negative=self.negative,
             keep_best="one",
         )
+
+    def losses(self, targets: Tensors, outputs: Tensors) -> Tensors:
+        """Cross-entropy of positives and hard negatives, smooth L1 of positives; `LEAST_NEGATIVES` without objects."""
+        boxes, anchors = targets["boxes"], self.grid.boxes
+        match = self.match(targets, outputs)
         classes = ops.cast(gather_objects(targets["classes"], match), "int32")
         wanted = ops.one_hot(ops.where(match.positive, classes, self.classes), self.classes + 1, dtype="float32")
         values = -ops.sum(wanted * ops.log_softmax(outputs["class_logits"], axis=-1), axis=-1)
