@@ -67,6 +67,7 @@ def fast_rcnn(
     search: Mode = "fast",
     search_side: int = 320,
     least_side: float = 8.0,
+    overlap: float = 0.8,
     pool_size: int = 7,
     head_widths: Sequence[int] = (1024, 1024),
     samples: int = 64,
@@ -96,6 +97,7 @@ def fast_rcnn(
         search: "fast" or "quality", see `selective_search`.
         search_side: longer side in pixels that larger images are searched at.
         least_side: proposals with a shorter side are left out, in pixels.
+        overlap: proposals that overlap a larger one more are left out, 1 for none.
         pool_size: bins along each side of a proposal.
         head_widths: units of the hidden layers.
         samples: proposals of an image that count in the loss.
@@ -119,7 +121,7 @@ def fast_rcnn(
         shared = feature_pyramid(features, filters, None, levels=levels)[level]
     # Before the preprocessing: pixels.
     image = x._keras_history.operation.input
-    found = SelectiveSearch(proposals, search, search_side, least_side, name="proposals")(image)
+    found = SelectiveSearch(proposals, search, search_side, least_side, overlap, name="proposals")(image)
     pooled = RoIPooling(2 ** int(level[1:]), pool_size, name="region_pool")(shared, found)
     task.bind(GivenRegions(len(task.labels), samples=samples, background=background, candidates=task.candidates))
     return {"proposals": found, **region_head(pooled, len(task.labels), head_widths)}, features

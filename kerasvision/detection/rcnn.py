@@ -62,6 +62,7 @@ class RCNN:
         search: "fast" or "quality", see `selective_search`.
         search_side: longer side in pixels that larger images are searched at.
         least_side: proposals with a shorter side are left out, in pixels.
+        overlap: proposals that overlap a larger one more are left out.
         c: of the SVMs.
         ridge: regularization of the box regression.
         negatives: hard ones of a class that an SVM learns from at most.
@@ -90,6 +91,7 @@ class RCNN:
         search: Mode = "quality",
         search_side: int = 256,
         least_side: float = 8.0,
+        overlap: float = 0.8,
         c: float = 1e-3,
         ridge: float = 1000.0,
         negatives: int = 6000,
@@ -115,6 +117,7 @@ class RCNN:
         self.search: Mode = search
         self.search_side = search_side
         self.least_side = least_side
+        self.overlap = overlap
         self.c = c
         self.ridge = ridge
         self.negatives = negatives
@@ -211,6 +214,7 @@ class RCNN:
             side=self.search_side,
             most=self.proposals,
             least_side=self.least_side,
+            overlap=self.overlap,
         )
 
     def features(self, image: str | np.ndarray, boxes: np.ndarray) -> np.ndarray:

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from detection import contract
 
+from kerasvision.boxes.overlap import pairwise_iou
 from kerasvision.detection.selective_search import (
     ProposalCache,
     SelectiveSearch,
@@ -32,7 +33,20 @@ def test_finds_the_rectangles(scene, mode):
         sides = boxes[:, 2:] - boxes[:, :2]
         assert sides.min() >= 8
         assert (np.diff(sides.prod(axis=1)) <= 0).all()
-        assert len(np.unique(boxes, axis=0)) == len(boxes)
+        own = boxes.astype(np.float64)
+        assert (pairwise_iou(own, own) - np.eye(len(own))).max() <= 0.8
+
+
+def test_what_is_left_out_is_near_a_larger_box(scene):
+    """The rule one box at a time."""
+    image = scene[0][1]
+    every = selective_search(image, overlap=1).astype(np.float64)
+    kept = []
+    for box in every:
+        if all(pairwise_iou(box[None], other[None])[0, 0] <= 0.6 for other in kept):
+            kept.append(box)
+    assert len(kept) < len(every)
+    np.testing.assert_allclose(selective_search(image, overlap=0.6), kept, atol=1e-4)
 
 
 def test_the_same_pixels_give_the_same_boxes(scene):
@@ -75,6 +89,7 @@ def test_odd_images(shape):
         (np.zeros((8, 8, 3), np.uint8), {"most": 0}, "most must"),
         (np.zeros((8, 8, 3), np.uint8), {"side": 0}, "side must"),
         (np.zeros((8, 8, 3), np.uint8), {"least_side": float("nan")}, "least_side must"),
+        (np.zeros((8, 8, 3), np.uint8), {"overlap": 0}, "overlap must"),
     ],
 )
 def test_what_cannot_be(image, settings, message):
@@ -143,8 +158,8 @@ class TestLayer:
             assert not row[len(expected) :].any()
 
     def test_round_trip(self):
-        layer = SelectiveSearch(proposals=9, mode="quality", side=77, least_side=3, name="found")
+        layer = SelectiveSearch(proposals=9, mode="quality", side=77, least_side=3, overlap=0.9, name="found")
         again = SelectiveSearch.from_config(layer.get_config())
         assert again.get_config() == layer.get_config()
-        assert (again.proposals, again.mode, again.side, again.least_side) == (9, "quality", 77, 3)
+        assert (again.proposals, again.mode, again.side, again.least_side, again.overlap) == (9, "quality", 77, 3, 0.9)
         assert layer.compute_output_spec(keras.KerasTensor((None, 8, 8, 3))).shape == (None, 9, 4)
