@@ -104,7 +104,7 @@ class Data:
         cache: bool = True,
         limit: int | None = None,
         max_objects: int | None = None,
-        mask_stride: int = 1,
+        mask_stride: int | None = 1,
     ) -> tf.data.Dataset:
         """Input pipeline of one split.
 
@@ -130,7 +130,7 @@ class Data:
             cache: whether decoded images may be kept in memory.
             limit: at most so many images, evenly spread over the split.
             max_objects: M; when None, the most that an example of the split has, or the transforms put together.
-            mask_stride: masks have one pixel for so many of the image's, each way.
+            mask_stride: masks have one pixel for so many of the image's, each way; None leaves masks out.
 
         Returns:
             Dataset of (images float32 [B, H, W, C] of 0..255, targets): {"label": int32 [B]}, {"labels": float32

@@ -204,7 +204,7 @@ class Targets:
         labels: number of classes.
         max_objects: objects of an image that fit; the largest are kept where there are more.
         soft: whether single labels come with `label_weights`.
-        mask_stride: masks have one pixel for so many of the image's, each way.
+        mask_stride: masks have one pixel for so many of the image's, each way; None leaves masks out.
     """
 
     def __init__(
@@ -214,11 +214,11 @@ class Targets:
         labels: int,
         max_objects: int,
         soft: bool = False,
-        mask_stride: int = 1,
+        mask_stride: int | None = 1,
     ) -> None:
         count = max_objects
-        self.max_objects, self.mask_stride, self.labels = max_objects, mask_stride, labels
-        height, width = (-(-side // mask_stride) for side in image_size)
+        self.max_objects, self.mask_step, self.labels = max_objects, mask_stride or 1, labels
+        height, width = (-(-side // self.mask_step) for side in image_size)
         keypoints = example["keypoints"].shape[1] if "keypoints" in example else 0
         known: dict[str, tuple[Any, tuple[int, ...]]] = {
             "label": (np.int32, ()),
@@ -231,6 +231,8 @@ class Targets:
             "masks": (np.uint8, (count, height, width)),
             "segmentation": (np.uint8, tuple(image_size)),
         }
+        if mask_stride is None:
+            del known["masks"]
         self.spec = {key: value for key, value in known.items() if key in example}
         if soft and "label" in example:
             self.spec["label_weights"] = np.float32, (labels,)
@@ -259,6 +261,6 @@ class Targets:
     def _objects(self, values: Any, kept: np.ndarray) -> np.ndarray:
         if not isinstance(values, PackedMasks):
             return np.asarray(values)[kept]
-        step = self.mask_stride
+        step = self.mask_step
         coarse = values.move(lambda planes: np.ascontiguousarray(planes[step // 2 :: step, step // 2 :: step]))
         return coarse.select(kept).unpack()

@@ -188,6 +188,7 @@ def yolo_head(
     features: Mapping[str, Any],
     classes: int,
     anchors: Sequence[int] = (3, 3, 3),
+    coefficients: int = 0,
     *,
     prior: float = PRIOR,
     name: str = "head",
@@ -200,11 +201,13 @@ def yolo_head(
         features: level -> [B, H/s, W/s, C]; the 3x3 convolution has 2C channels.
         classes: K.
         anchors: of each place, for each level.
+        coefficients: of a mask, k, one for each prototype (Bolya et al., 2019, arXiv:1904.02689); 0 for no masks.
         prior: probability of an object that a fresh net gives.
         name: prefix of the layers' names.
 
     Returns:
-        "box_deltas" [B, A, 4] (x, y, w, h), "objectness_logits" [B, A, 1] and "class_logits" [B, A, K].
+        "box_deltas" [B, A, 4] (x, y, w, h), "objectness_logits" [B, A, 1] and "class_logits" [B, A, K]; for masks also
+        "mask_coefficients" [B, A, k].
 
     Raises:
         ValueError: another number of anchors than levels, or a prior outside of 0..1.
@@ -212,11 +215,14 @@ def yolo_head(
     _check_anchors(features, anchors)
     maps = {level: conv_bn_leaky(x, 2 * x.shape[-1], 3, 1, f"{name}_{level}") for level, x in features.items()}
     outputs = {}
-    for output, values, bias in (
+    wanted: list[tuple[str, int, Any]] = [
         ("box_deltas", 4, "zeros"),
         ("objectness_logits", 1, prior_bias(prior)),
         ("class_logits", classes, "zeros"),
-    ):
+    ]
+    if coefficients:
+        wanted.append(("mask_coefficients", coefficients, "zeros"))
+    for output, values, bias in wanted:
         outputs[output] = _predict(maps, anchors, values, output, name, bias=bias)
     return outputs
 

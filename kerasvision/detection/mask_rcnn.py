@@ -167,6 +167,7 @@ class TwoStagesWithMasks(TwoStages):
     """Two stages, and masks of what the net found itself; arguments as those of `TwoStages`."""
 
     loss_names = (*TwoStages.loss_names, "mask_loss")
+    mask_stride = 1
 
     def __init__(self, grid: Grid, classes: int, image_size: tuple[int, int], **kwargs: Any) -> None:
         super().__init__(grid, classes, **kwargs)

@@ -42,7 +42,8 @@ class Regions:
         # Run lengths go down the columns.
         columns = np.asfortranarray(np.moveaxis(masks >= 0.5, 0, -1).astype(np.uint8))
         encoded = coco.encode(columns)
-        return cls(encoded, coco.area(encoded).astype(np.float64))
+        # One by one: of more than 255 together pycocotools does not know the areas.
+        return cls(encoded, np.array([coco.area(each) for each in encoded], np.float64))
 
     def overlaps(self, objects: "Regions", crowd: np.ndarray) -> np.ndarray:
         """Intersection over union with every object; with a crowd, the share of the region that lies in it.

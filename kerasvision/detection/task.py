@@ -84,6 +84,7 @@ class DetectionTask(Task):
         """Take the method of the net that is being built."""
         self._method = method
         self.loss_names = method.loss_names
+        self.mask_stride = method.mask_stride
 
     @property
     def method(self) -> Method:

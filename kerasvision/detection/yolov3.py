@@ -30,7 +30,7 @@ class CellAnchors(Method):
         ignore: predictions with more IoU than this with any object are not taught that they are background.
     """
 
-    loss_names = ("class_loss", "box_loss", "objectness_loss")
+    loss_names: tuple[str, ...] = ("class_loss", "box_loss", "objectness_loss")
 
     def __init__(self, grid: Grid, classes: int, image_size: tuple[int, int], *, ignore: float = 0.5) -> None:
         self.grid = grid
@@ -60,7 +60,10 @@ class CellAnchors(Method):
         The paper's sums over an image are divided by its objects here, or by 1 where it has none: the size of the
         gradient, and with it the learning rate, does not hang on how crowded the images are.
         """
-        match = self.match(targets, outputs)
+        return self.losses_of(self.match(targets, outputs), targets, outputs)
+
+    def losses_of(self, match: Match, targets: Tensors, outputs: Tensors) -> Tensors:
+        """`losses`, where the match is known."""
         positive = match.positive
         wanted = class_targets(gather_objects(targets["classes"], match), positive, self.classes)
         of_classes = ops.sum(sigmoid_cross_entropy(wanted, outputs["class_logits"]), axis=-1)
@@ -123,15 +126,46 @@ def yolov3(
     Raises:
         ValueError: anchors that the levels cannot share, or a level is missing.
     """
+    features = build_backbone(backbone, x, weights=weights, **(backbone_arguments or {}))
+    outputs, taps, _, grid = cell_anchor_net(features, task, filters=filters, levels=levels, anchors=anchors)
+    task.bind(CellAnchors(grid, len(task.labels), task.image_size, ignore=ignore))
+    return outputs, taps
+
+
+def cell_anchor_net(
+    features: Mapping[str, Any],
+    task: DetectionTask,
+    *,
+    filters: Sequence[int],
+    levels: Sequence[str],
+    anchors: Sequence[Sequence[float]],
+    coefficients: int = 0,
+) -> tuple[Tensors, Tensors, Tensors, Grid]:
+    """YOLOv3's neck and head.
+
+    Args:
+        features: of a backbone, {"P3": [B, H/8, W/8, C3], ...}.
+        task: that the net is built for.
+        filters: as in `yolov3`, like the following ones.
+        levels: of the backbone.
+        anchors: (width, height) in pixels.
+        coefficients: of a mask, k; 0 for no masks.
+
+    Returns:
+        Raw outputs, those of `yolov3` and "mask_coefficients" [B, A, k] where there are any; the features that have a
+        part in them; the neck's levels; the anchors.
+
+    Raises:
+        ValueError: anchors that the levels cannot share, or a level is missing.
+    """
     levels = tuple(levels)
     sizes = _by_level(anchors, levels)
-    features = build_backbone(backbone, x, weights=weights, **(backbone_arguments or {}))
     pyramid = yolo_neck(features, filters, levels=levels)
-    outputs = yolo_head(pyramid, len(task.labels), [len(level) for level in sizes])
+    outputs = yolo_head(pyramid, len(task.labels), [len(level) for level in sizes], coefficients)
     grid = yolov3_grid(task.image_size, sizes, [2 ** int(level[1:]) for level in levels])
-    task.bind(CellAnchors(grid, len(task.labels), task.image_size, ignore=ignore))
     # Coarser features than the coarsest level are no part of the net.
-    return outputs, {level: feature for level, feature in features.items() if level <= levels[-1]}
+    taps = {level: feature for level, feature in features.items() if level <= levels[-1]}
+    return outputs, taps, pyramid, grid
 
 
 def _by_level(anchors: Sequence[Sequence[float]], levels: Sequence[str]) -> list[np.ndarray]:

@@ -37,6 +37,8 @@ class DataRecipe:
         sampling: how often the training images of each class are seen, a rule of `kerasvision.data.balance.repeats`;
             each once an epoch when None.
         augment: transforms of the training images: names, or {"name": ..., parameters}, in this order.
+        max_objects: of a training image count at most so many, the largest; all when None. The time and memory of a
+            detector's step grow with the image that has the most.
         cache: whether decoded images may be kept in memory.
     """
 
@@ -54,6 +56,7 @@ class DataRecipe:
     limit: Count | None = None
     sampling: Sampling | None = None
     augment: tuple[str | dict[str, Any], ...] = ()
+    max_objects: Count | None = None
     cache: bool = True
 
 

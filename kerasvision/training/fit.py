@@ -167,6 +167,9 @@ def check_stages(recipe: Recipe, model: TaskModel) -> None:
 
 def batches(recipe: Recipe, data: Data, model: Any, split: str, **options: Any) -> tf.data.Dataset:
     """Batches of a split as the model takes them; `options` are those of `Data.batches`."""
+    options.setdefault("mask_stride", model.task.mask_stride)
+    if split == "train":
+        options.setdefault("max_objects", recipe.data.max_objects)
     return data.batches(
         split,
         image_size=model.image_size,

@@ -161,6 +161,9 @@ def test_masks_at_a_stride():
     ((_, coarse),) = data.batches("train", image_size=(40, 60), batch_size=12, mask_stride=4)
     ((_, fine),) = data.batches("train", image_size=(40, 60), batch_size=12)
     np.testing.assert_array_equal(coarse["masks"], fine["masks"].numpy()[:, :, 2::4, 2::4])
+    ((_, without),) = data.batches("train", image_size=(40, 60), batch_size=12, mask_stride=None)
+    assert set(fine) - set(without) == {"masks"}
+    np.testing.assert_array_equal(without["boxes"], fine["boxes"])
 
 
 @pytest.mark.parametrize("rule", ["balanced", "over", "under"])

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 from detection import contract
+from detection.instances import crop, give_masks
 from detection.two_stages import TINY as BOXES
 from detection.two_stages import counted_by_torchvision, crowded, greedy
 
@@ -26,23 +27,7 @@ def model():
 
 @pytest.fixture(autouse=True)
 def scenes_with_masks(monkeypatch):
-    """Ellipses that fill the boxes, as masks of half the image's size."""
-    rectangles, empty = contract.rectangles, contract.empty
-
-    def ellipses(count=16, size=64, **scene):
-        images, targets = rectangles(count, size, **scene)
-        y, x = np.mgrid[: size // STRIDE, : size // STRIDE] * STRIDE + STRIDE / 2
-        x0, y0, x1, y1 = np.moveaxis(targets["boxes"][..., None, None], 2, 0)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            inside = ((2 * x - x0 - x1) / (x1 - x0)) ** 2 + ((2 * y - y0 - y1) / (y1 - y0)) ** 2 <= 1
-        return images, {**targets, "masks": inside.astype(np.uint8)}
-
-    monkeypatch.setattr(contract, "rectangles", ellipses)
-    monkeypatch.setattr(
-        contract,
-        "empty",
-        lambda count, most: {**empty(count, most), "masks": np.zeros((count, most, 32, 32), np.uint8)},
-    )
+    give_masks(monkeypatch, STRIDE)
 
 
 def test_published_number_of_parameters():
@@ -50,21 +35,6 @@ def test_published_number_of_parameters():
     # torchvision's background has a box and a mask.
     assert counted_by_torchvision(made) == 44_401_393 - 4 * (1024 + 1) - (256 + 1)
     assert made.output["mask_logits"].shape[1:] == (100, 28, 28, 90)
-
-
-def crop(mask, box, size):
-    """Bilinear samples at the centres of the bins."""
-    found = np.zeros((size, size))
-    height, width = mask.shape
-    for row, column in np.ndindex(size, size):
-        y = box[1] + (row + 0.5) * (box[3] - box[1]) / size
-        x = box[0] + (column + 0.5) * (box[2] - box[0]) / size
-        if 0 <= y <= height and 0 <= x <= width:
-            y, x = np.clip(y - 0.5, 0, height - 1), np.clip(x - 0.5, 0, width - 1)
-            for i, j in ((0, 0), (0, 1), (1, 0), (1, 1)):
-                share = (1 - abs(y - int(y) - i)) * (1 - abs(x - int(x) - j))
-                found[row, column] += share * mask[min(int(y) + i, height - 1), min(int(x) + j, width - 1)]
-    return found
 
 
 def test_cropped_masks_equal_a_loop():

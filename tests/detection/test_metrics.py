@@ -82,6 +82,19 @@ def test_masks_within_boxes_count_as_masks_of_the_image(stride):
         received.update(targets, {**within, "box_masks": within["box_masks"][:, :2]})
 
 
+def test_more_masks_than_fit_into_a_byte():
+    corners = np.stack(np.meshgrid(np.arange(20), np.arange(15)), axis=-1).reshape(-1, 2) * 4
+    found = [(np.concatenate([low, low + 3]), 0, 0.9) for low in corners]
+    targets, predictions = batch([[each[:2] for each in found]], [found])
+    masks = np.zeros((1, 300, 80, 80), np.uint8)
+    for mask, (x, y) in zip(masks[0], corners, strict=True):
+        mask[y : y + 3, x : x + 3] = 1
+    metrics = DetectionMetrics(LABELS, "masks", (1, 10, 300))
+    metrics.update({**targets, "masks": masks}, {**predictions, "masks": masks})
+    assert metrics.result()["AP"] == pytest.approx(1)
+    assert metrics.images[0].found.areas.tolist() == [9.0] * 300
+
+
 @pytest.mark.parametrize("detections", [(1, 10, 100), (5, 600)])
 def test_five_hundred_boxes_in_an_image(detections):
     random = np.random.default_rng(3)

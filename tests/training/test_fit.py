@@ -134,3 +134,24 @@ def test_empty_split_is_found_before_training(split, remedy):
     data = Data(("a", "b"), {"train": images, "validation": images} | {split: []}, source="photos")
     with pytest.raises(DataError, match=rf"photos has no {split} images.*{remedy}"):
         check_data(Recipe(DataRecipe("photos"), SMALL), data)
+
+
+def test_masks_and_room_that_a_model_and_a_recipe_ask_for():
+    example = {
+        "image": np.zeros((64, 64, 3), np.uint8),
+        "boxes": np.float32([[0, 0, 8, 8], [8, 8, 40, 40], [20, 0, 40, 30]]),
+        "classes": np.zeros(3, int),
+        "crowd": np.zeros(3, bool),
+        "masks": [[[0, 0, 8, 0, 8, 8]]] * 3,
+    }
+    data = Data(labels=("a",), splits={"train": [example], "validation": [example]})
+    net = {"backbone": "small_cnn", "levels": ["P2"], "filters": [8], "anchors": [[9, 9]]}
+
+    def spec(name, split):
+        recipe = Recipe(DataRecipe("x", max_objects=2), ModelRecipe(name, (64, 64, 3), arguments=net))
+        return fit.batches(recipe, data, build_model(recipe, data), split).element_spec[1]
+
+    assert spec("yolov3_masks", "train")["masks"].shape.as_list() == [None, 2, 64, 64]
+    assert spec("yolov3_masks", "validation")["masks"].shape.as_list() == [None, 3, 64, 64]
+    plain = spec("yolov3", "train")
+    assert "masks" not in plain and plain["boxes"].shape.as_list() == [None, 2, 4]
