@@ -36,7 +36,7 @@ def test_outputs(model):
         "class_logits": (2, 40, 3),
         "box_deltas": (2, 40, 8),
     }
-    assert set(model.taps) == {"P0", "P1", "P2", "P3", "P4", "P5"}
+    assert set(model.taps) == {"P0", "P1", "P2", "P3"}
     # 7 x 7 places of the level's 32 channels.
     head = 7 * 7 * 32 * 64 + 64 + 65 * 3 + 65 * 8
     features = kv.create_model("small_cnn", num_classes=2, input_shape=(64, 64, 3), **NET["backbone_arguments"])
