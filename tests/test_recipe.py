@@ -46,6 +46,7 @@ FULL = Recipe(
         limit=500,
         sampling="repeat_factor",
         augment=("flip", {"name": "crop", "padding": 4}),
+        max_objects=50,
         cache=False,
     ),
     model=ModelRecipe(
