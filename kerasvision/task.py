@@ -56,6 +56,10 @@ class Task(abc.ABC):
         """The constructor's arguments, in types that JSON knows."""
 
 
+def _as_number(values: Any) -> Any:
+    return ops.cast(values, "uint8") if keras.backend.standardize_dtype(values.dtype) == "bool" else values
+
+
 @keras.saving.register_keras_serializable("kerasvision")
 class TaskModel(keras.Model):
     """A flat functional graph from raw pixels to a dict of raw outputs, with a task on board.
@@ -71,7 +75,7 @@ class TaskModel(keras.Model):
         task: loss, decode and metrics.
         preprocessing: of the image; its scale and offset are the graph's first layer.
         build: {"name": ..., "arguments": {...}}, the call that rebuilds this graph.
-        taps: name of a feature, such as "P4" -> name of the layer it comes from.
+        taps: name of a feature, such as "P4" -> name of the layer it comes from, which may lie beside the graph.
     """
 
     def __init__(
@@ -92,7 +96,9 @@ class TaskModel(keras.Model):
         self.fold_report: Any = None
         # A closure, because Keras would wrap a dict attribute and save it as a layer's state.
         self._build_call = lambda: build
-        self._taps = tuple((taps or {}).items())
+        # A net may use some of a backbone's features only.
+        used = {layer.name for layer in self.layers}
+        self._taps = tuple((feature, layer) for feature, layer in (taps or {}).items() if layer in used)
         # One running mean for each named loss and monitor; Keras finds them here and logs them.
         self._trackers = [keras.metrics.Mean(name=name) for name in (*task.loss_names, *task.monitor_names)]
 
@@ -171,7 +177,20 @@ class TaskModel(keras.Model):
         self.fit_data = validation if validation is not None else (x if y is None else (x, y))
         if hasattr(x, "element_spec"):
             kwargs.setdefault("shuffle", False)  # Keras warns when it cannot shuffle, and it cannot shuffle these.
-        return super().fit(x, y, **kwargs)
+        if validation is not None:
+            kwargs["validation_data"] = self._summable(validation)
+        return super().fit(self._summable(x), y, **kwargs)
+
+    def evaluate(self, x: Any = None, y: Any = None, **kwargs: Any) -> Any:
+        """The losses on a data set, as `keras.Model.evaluate` gives them."""
+        return super().evaluate(self._summable(x), y, **kwargs)
+
+    def _summable(self, data: Any) -> Any:
+        """Under a strategy, a data set with numbers for booleans: Keras (3.15) looks at the mean of the replicas."""
+        if getattr(self, "_distribute_strategy", None) is None or not hasattr(data, "element_spec"):
+            return data
+        as_numbers = functools.partial(keras.tree.map_structure, _as_number)
+        return data.map(lambda *batch: as_numbers(batch))
 
     def compute_loss(
         self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True

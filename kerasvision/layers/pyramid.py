@@ -37,7 +37,7 @@ def select_levels(features: Mapping[str, Any], levels: Sequence[str]) -> dict[st
 
 
 def with_extra_levels(features: Mapping[str, Any], pyramid: Mapping[str, Any]) -> dict[str, Any]:
-    """A backbone's features, and the levels that a pyramid has above them: the taps of a net, whose stages they name."""
+    """A backbone's features and the levels a pyramid has above them: the taps of a net, which name its stages."""
     return {**features, **{level: x for level, x in pyramid.items() if level not in features}}
 
 
