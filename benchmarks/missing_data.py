@@ -70,7 +70,10 @@ def main() -> None:
         "seconds": round(time.perf_counter() - begin),
         "environment": {
             "machine": platform.machine(),
-            **{name: version(name) for name in ("tensorflow", "keras", "scikit-learn", "opencv-contrib-python-headless")},
+            **{
+                name: version(name)
+                for name in ("tensorflow", "keras", "scikit-learn", "opencv-contrib-python-headless")
+            },
         },
         "accuracy": measured,
     }

@@ -81,6 +81,7 @@ def test_bfloat16(model):
     np.testing.assert_allclose(*losses, rtol=0.02)
 
 
+@pytest.mark.slow
 def test_jax(model, tmp_path):
     contract.check_jax(model, tmp_path)
 

@@ -89,7 +89,7 @@ def brute_force(model, targets, outputs):
 
 
 def test_losses_equal_a_loop_over_anchors(model):
-    images, targets = batch(model)
+    _, targets = batch(model)
     rng = np.random.default_rng(1)
     count = len(model.task.method.grid)
     outputs = {
@@ -112,7 +112,7 @@ def test_weights_of_images(model):
 
 
 def test_decoded_boxes_are_shares_of_the_image(model):
-    images, targets = batch(model)
+    images, _ = batch(model)
     predictions = {name: np.asarray(v) for name, v in model.task.decode(model(images, training=False)).items()}
     assert predictions["boxes"].shape == (3, 100, 4) and predictions["count"].shape == (3,)
     assert (predictions["boxes"] >= 0).all() and (predictions["boxes"] <= 1).all()

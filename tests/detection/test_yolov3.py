@@ -184,5 +184,6 @@ def test_quantizes(model):
     check_quantizes(model)
 
 
+@pytest.mark.slow
 def test_jax(model, tmp_path):
     check_jax(model, tmp_path)

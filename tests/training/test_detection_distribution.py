@@ -4,6 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 SCRIPT = """
 import sys
 import numpy as np, tensorflow as tf
@@ -52,6 +54,7 @@ def check(tmp_path, name, arguments):
     assert "loss" in done.stdout
 
 
+@pytest.mark.slow
 def test_a_detector_with_synchronized_normalization(tmp_path):
     levels = {"levels": ["P2", "P3"], "filters": 16, "depth": 1, "separable": True, "normalized": True}
     check(tmp_path, "retinanet", levels)
