@@ -70,14 +70,14 @@ def decode_distances(distances: Any, centers: Any, strides: Any) -> Any:
 
     Args:
         distances: (left, top, right, bottom) [..., A, 4] in strides.
-        centers: [A, 2] in pixels.
-        strides: [A] in pixels.
+        centers: [A, 2] or [..., A, 2] in pixels.
+        strides: [A] or [..., A] in pixels.
 
     Returns:
         xyxy float32 [..., A, 4].
     """
     distances, centers = ops.cast(distances, "float32"), ops.cast(centers, "float32")
-    distances = distances * ops.cast(strides, "float32")[:, None]
+    distances = distances * ops.cast(strides, "float32")[..., None]
     return ops.concatenate([centers - distances[..., :2], centers + distances[..., 2:]], axis=-1)
 
 

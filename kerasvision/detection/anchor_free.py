@@ -18,6 +18,7 @@ from typing import Any, Literal, NamedTuple
 
 from keras import ops
 
+from kerasvision.boxes.arrays import gather_rows
 from kerasvision.boxes.coding import decode_distances, encode_distances, mean_distances
 from kerasvision.boxes.grid import Grid, center_grid
 from kerasvision.boxes.losses import distribution_focal_loss, overlap_loss
@@ -83,7 +84,19 @@ class AlignedCenters(Method):
 
     def match(self, targets: Tensors, outputs: Tensors) -> Match:
         """Which object each place answers for, and the score that is wanted of it."""
-        return self._match(targets, *self.candidates(outputs))
+        return match_aligned(
+            self.grid.centers,
+            self.grid.strides,
+            ops.sigmoid(outputs["class_logits"]),
+            self._all_boxes(outputs),
+            targets["boxes"],
+            targets["classes"],
+            targets["valid"],
+            targets.get("crowd"),
+            alpha=self.alpha,
+            beta=self.beta,
+            top=self.top,
+        )
 
     def losses(self, targets: Tensors, outputs: Tensors) -> Tensors:
         """Cross-entropy of all places with their wanted scores; of the positive ones also the box and its distances.
@@ -91,8 +104,7 @@ class AlignedCenters(Method):
         The wanted score of a place is its scaled alignment, which weighs its box, too. All three are divided by the sum
         of an image's wanted scores, or by 1 where that is less.
         """
-        found, scores = self.candidates(outputs)
-        match = self._match(targets, found, scores)
+        match, found = self.match(targets, outputs), self._all_boxes(outputs)
         quality = match.quality
         wanted = class_targets(gather_objects(targets["classes"], match), match.positive, self.classes)
         values = ops.sum(sigmoid_cross_entropy(wanted * quality[..., None], outputs["class_logits"]), axis=-1)
@@ -108,25 +120,20 @@ class AlignedCenters(Method):
         }
 
     def candidates(self, outputs: Tensors) -> tuple[Any, Any]:
-        """The box of every place, and the sigmoids of its classes."""
-        distances = mean_distances(_by_side(outputs["box_bins"]))
-        boxes = decode_distances(distances, self.grid.centers, self.grid.strides)
+        """The boxes of chosen places, and the sigmoids of the classes of all."""
+        centers, strides = (ops.cast(values, "float32") for values in (self.grid.centers, self.grid.strides))
+
+        def boxes(index: Any) -> Any:
+            bins = gather_rows(outputs["box_bins"], index)
+            chosen = (ops.take(values, index, axis=0) for values in (centers, strides))
+            return decode_distances(mean_distances(_by_side(bins)), *chosen)
+
         return boxes, ops.sigmoid(outputs["class_logits"])
 
-    def _match(self, targets: Tensors, found: Any, scores: Any) -> Match:
-        return match_aligned(
-            self.grid.centers,
-            self.grid.strides,
-            scores,
-            found,
-            targets["boxes"],
-            targets["classes"],
-            targets["valid"],
-            targets.get("crowd"),
-            alpha=self.alpha,
-            beta=self.beta,
-            top=self.top,
-        )
+    def _all_boxes(self, outputs: Tensors) -> Any:
+        """[B, A, 4]."""
+        distances = mean_distances(_by_side(outputs["box_bins"]))
+        return decode_distances(distances, self.grid.centers, self.grid.strides)
 
 
 def _by_side(bins: Any) -> Any:

@@ -1,11 +1,13 @@
 """What a family of detectors adds to the task: its losses, and what its raw outputs stand for."""
 
 import abc
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from keras import ops
 
-from kerasvision.boxes.arrays import ratio
+from kerasvision.boxes.arrays import gather_rows, ratio
+from kerasvision.boxes.coding import decode_deltas
 
 Tensors = dict[str, Any]
 
@@ -78,3 +80,22 @@ def mean_over(values: Any, chosen: Any) -> Any:
     """Mean of an image's values where they are chosen, 0 where none is: [B, A] and bool [B, A] -> [B]."""
     chosen = ops.cast(chosen, "float32")
     return ratio(ops.sum(values * chosen, axis=1), ops.sum(chosen, axis=1))
+
+
+def chosen_boxes(deltas: Any, anchors: Any, variances: Sequence[float]) -> Callable[[Any], Any]:
+    """What decodes the boxes of some anchors, for `Method.candidates`.
+
+    Args:
+        deltas: of all anchors, [B, A, 4], see `kerasvision.boxes.coding`.
+        anchors: xyxy [A, 4].
+        variances: what the deltas are divided by.
+
+    Returns:
+        int32 [B, C] -> xyxy float32 [B, C, 4].
+    """
+
+    def boxes(index: Any) -> Any:
+        chosen = ops.take(ops.cast(anchors, "float32"), index, axis=0)
+        return decode_deltas(gather_rows(deltas, index), chosen, variances)
+
+    return boxes

@@ -5,14 +5,13 @@ from typing import Any, Literal
 
 from keras import ops
 
-from kerasvision.boxes.arrays import gather_rows
 from kerasvision.boxes.coding import decode_deltas, encode_deltas
 from kerasvision.boxes.grid import RATIOS, RETINANET_SCALES, Grid, anchor_sizes, make_grid, map_shapes
 from kerasvision.boxes.losses import overlap_loss, smooth_l1
 from kerasvision.boxes.matching import Match, gather_objects, match_overlaps
 from kerasvision.detection.heads import retinanet_head
 from kerasvision.detection.losses import class_targets, focal_loss
-from kerasvision.detection.method import Method, Tensors, per_positive
+from kerasvision.detection.method import Method, Tensors, chosen_boxes, per_positive
 from kerasvision.detection.task import DetectionTask
 from kerasvision.layers.pyramid import feature_pyramid, with_extra_levels
 from kerasvision.registry import build_backbone, register
@@ -90,11 +89,7 @@ class FocalAnchors(Method):
 
     def candidates(self, outputs: Tensors) -> tuple[Any, Any]:
         """The boxes of chosen anchors, and the sigmoids of the classes of all."""
-
-        def boxes(index: Any) -> Any:
-            anchors = ops.take(ops.cast(self.grid.boxes, "float32"), index, axis=0)
-            return decode_deltas(gather_rows(outputs["box_deltas"], index), anchors, self.variances)
-
+        boxes = chosen_boxes(outputs["box_deltas"], self.grid.boxes, self.variances)
         return boxes, ops.sigmoid(outputs["class_logits"])
 
 
