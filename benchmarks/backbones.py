@@ -14,7 +14,6 @@ measured again, unless --fresh is given. README.md's table of models is made fro
 import argparse
 import json
 import os
-import platform
 import subprocess
 import sys
 import tempfile
@@ -27,10 +26,10 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import keras
 import numpy as np
 from table import row, show
+from turns import processor, take_turns, timer_of_file
 
 import kerasvision as kv
 from kerasvision.export.coverage import float_ops, op_histogram, read_graph
-from kerasvision.export.engines import open_engine
 from kerasvision.export.samples import synthetic_images
 from kerasvision.registry import get_entry
 from kerasvision.zoo import count_macs, enliven, own_backbones
@@ -39,7 +38,6 @@ HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "backbones.json"
 CLASSES = 1000
 CALIBRATION = 16
-WARM_UP = 5
 # Largest latency of our int8 file as a share of our float file's.
 OF_FLOAT = {"mobilenet": 0.55, "efficientnet_lite": 0.55, "resnet50": 0.40}
 OF_FLOAT_OTHERS = 1.0
@@ -93,7 +91,7 @@ def measure(name: str, size: int | None, threads: int, runs: int) -> dict[str, A
             files["peer"] = peer
         except ChildError as error:
             facts["peer"] = {"failed": str(error)}
-        milliseconds = take_turns(files, threads, runs)
+        milliseconds = take_turns({key: timer_of_file(path, threads) for key, path in files.items()}, runs)
         for key, path in files.items():
             facts[key] = {
                 "bytes": path.stat().st_size,
@@ -146,27 +144,6 @@ def build(name: str, size: int | None, folder: Path) -> None:
         "parity_mean_lsb": round(report.parity["scores"]["lsb"]["mean"], 3),
     }
     (folder / "facts.json").write_text(json.dumps(facts))
-
-
-def take_turns(files: dict[str, Path], threads: int, runs: int) -> dict[str, np.ndarray]:
-    """Milliseconds of each run [runs], of each file."""
-    engines = {key: open_engine(path, threads) for key, path in files.items()}
-    image = synthetic_images(1, next(iter(engines.values())).input_shape)
-    seconds: dict[str, list[float]] = {key: [] for key in files}
-    for turn in range(WARM_UP + runs):
-        for key, engine in engines.items():
-            engine.time_once(image)  # Brings its weights back into the processor's cache.
-            elapsed = engine.time_once(image)
-            if turn >= WARM_UP:
-                seconds[key].append(elapsed)
-    return {key: 1000 * np.array(values) for key, values in seconds.items()}
-
-
-def processor() -> str:
-    """What it is called."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return f"{len(models)} x {models[0]}" if models else platform.processor()
 
 
 def rows_of(name: str, facts: dict[str, Any]) -> list[dict]:

@@ -36,14 +36,21 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=5000)
     parser.add_argument("--repetitions", type=int, default=3)
     arguments = parser.parse_args()
-    batches = scenes(arguments.images)
+    repetitions = {"faster-coco-eval": arguments.repetitions, "pycocotools": 1}
+    rows = compare(arguments.images, repetitions)
+    show(rows, title="COCO evaluation", ours="DetectionMetrics", peer="evaluator", as_json=arguments.json)
+
+
+def compare(images: int, repetitions: dict[str, int]) -> list[dict]:
+    """A row for each evaluator, by its repetitions."""
+    batches = scenes(images)
     true, found = as_coco(batches)
     rows = []
-    for name, peer in (("faster-coco-eval", faster), ("pycocotools", slow)):
-        mine, other = alternately(batches, peer, true, found, arguments.repetitions if peer is faster else 1)
-        case = f"boxes, {arguments.images} images x {DETECTIONS}, beside {name}"
+    for name, count in repetitions.items():
+        mine, other = alternately(batches, EVALUATORS[name], true, found, count)
+        case = f"boxes, {images} images x {DETECTIONS}, beside {name}"
         rows.append(row(case, mine, other, "CPU s", LARGEST_RATIO, "most"))
-    show(rows, title="COCO evaluation", ours="DetectionMetrics", peer="evaluator", as_json=arguments.json)
+    return rows
 
 
 def scenes(images: int) -> list[Batch]:
@@ -167,6 +174,8 @@ def summary(load: Any, evaluator: Any, true: dict[str, Any], found: list[dict[st
         evaluation.summarize()
     return float(evaluation.stats[0])
 
+
+EVALUATORS = {"faster-coco-eval": faster, "pycocotools": slow}
 
 if __name__ == "__main__":
     main()

@@ -9,9 +9,6 @@ steps, the ratio the median over the pairs of steps.
 
 import argparse
 import os
-import threading
-import time
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -20,6 +17,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 from table import row, show
+from turns import train_in_turns
 
 import kerasvision as kv
 
@@ -66,50 +64,12 @@ def step_times(name: str, shape: tuple[int, int, int], batch: int, steps: int) -
     twin = kv.create_model(name, num_classes=CLASSES, input_shape=shape)
     peer = keras.Model(twin.input, twin.output["logits"])
     peer.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True), metrics=["accuracy"])
-    first, second = threading.Semaphore(1), threading.Semaphore(0)
-    trainings = ((ours, {"label": labels}, Turns(first, second)), (peer, labels, Turns(second, first)))
 
-    def train(model: keras.Model, targets: Any, steps: int, callbacks: list[keras.callbacks.Callback]) -> None:
-        dataset = tf.data.Dataset.from_tensor_slices((images, targets)).batch(batch).cache().repeat()
-        model.fit(dataset, steps_per_epoch=steps, shuffle=False, callbacks=callbacks, verbose=0)
+    def batches(targets: Any) -> tf.data.Dataset:
+        return tf.data.Dataset.from_tensor_slices((images, targets)).batch(batch).cache().repeat()
 
-    for model, targets, _ in trainings:
-        # Traces the step, and lets TensorFlow optimize it.
-        train(model, targets, 5, [])
-    with ThreadPoolExecutor(2) as pool:
-        running = [pool.submit(train, model, targets, steps, [turns]) for model, targets, turns in trainings]
-        for future, (_, _, turns) in zip(running, trainings, strict=True):
-            # An error in one would leave the other waiting for its turn.
-            future.add_done_callback(lambda _, turns=turns: turns.leave(steps))
-    for future in running:
-        future.result()
-    measured = [1000 * np.array(turns.seconds) for _, _, turns in trainings]
+    measured = train_in_turns([(ours, batches({"label": labels})), (peer, batches(labels))], steps)
     return measured[0], measured[1]
-
-
-class Turns(keras.callbacks.Callback):
-    """Hands over to another training after each step, and times its own steps."""
-
-    def __init__(self, mine: threading.Semaphore, other: threading.Semaphore) -> None:
-        super().__init__()
-        self.mine, self.other = mine, other
-        self.seconds: list[float] = []
-        self._start = 0.0
-
-    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        self._take()
-
-    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        self.seconds.append(time.perf_counter() - self._start)
-        self.other.release()
-        self._take()
-
-    def leave(self, steps: int) -> None:
-        self.other.release(steps)
-
-    def _take(self) -> None:
-        self.mine.acquire()
-        self._start = time.perf_counter()
 
 
 if __name__ == "__main__":
