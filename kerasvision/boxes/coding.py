@@ -117,13 +117,13 @@ def decode_yolov3(raw: Any, anchors: Any, strides: Any) -> Any:
 
     Args:
         raw: (x, y, w, h) [..., A, 4]; x and y before their sigmoid.
-        anchors: xyxy [A, 4] around the centers of their cells.
-        strides: side of the cells, [A] in pixels.
+        anchors: xyxy [A, 4] or [..., A, 4] around the centers of their cells.
+        strides: side of the cells, [A] or [..., A] in pixels.
 
     Returns:
         xyxy float32 [..., A, 4].
     """
     raw, anchors = ops.cast(raw, "float32"), to_center(ops.cast(anchors, "float32"))
-    move = (ops.sigmoid(raw[..., :2]) - 0.5) * ops.cast(strides, "float32")[:, None]
+    move = (ops.sigmoid(raw[..., :2]) - 0.5) * ops.cast(strides, "float32")[..., None]
     sizes = ops.exp(ops.minimum(raw[..., 2:], _LARGEST)) * anchors[..., 2:]
     return from_center(ops.concatenate([anchors[..., :2] + move, sizes], axis=-1))
