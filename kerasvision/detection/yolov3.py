@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from keras import ops
 
+from kerasvision.boxes.arrays import gather_rows
 from kerasvision.boxes.coding import decode_yolov3, encode_yolov3
 from kerasvision.boxes.formats import box_areas
 from kerasvision.boxes.grid import YOLOV3_SIZES, Grid, yolov3_grid
@@ -43,7 +44,7 @@ class CellAnchors(Method):
         return match_best_size(
             self.grid.boxes,
             self.grid.strides,
-            self._boxes(outputs),
+            decode_yolov3(outputs["box_deltas"], self.grid.boxes, self.grid.strides),
             targets["boxes"],
             targets["valid"],
             targets.get("crowd"),
@@ -86,11 +87,14 @@ class CellAnchors(Method):
         }
 
     def candidates(self, outputs: Tensors) -> tuple[Any, Any]:
-        """Every anchor's box; its scores are objectness times class."""
-        return self._boxes(outputs), ops.sigmoid(outputs["objectness_logits"]) * ops.sigmoid(outputs["class_logits"])
+        """The boxes of chosen anchors; the scores of all are objectness times class."""
+        anchors, strides = (ops.cast(values, "float32") for values in (self.grid.boxes, self.grid.strides))
 
-    def _boxes(self, outputs: Tensors) -> Any:
-        return decode_yolov3(outputs["box_deltas"], self.grid.boxes, self.grid.strides)
+        def boxes(index: Any) -> Any:
+            chosen = (ops.take(values, index, axis=0) for values in (anchors, strides))
+            return decode_yolov3(gather_rows(outputs["box_deltas"], index), *chosen)
+
+        return boxes, ops.sigmoid(outputs["objectness_logits"]) * ops.sigmoid(outputs["class_logits"])
 
 
 @register("yolov3", kind="detection", input_shape=(416, 416, 3))
