@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -168,8 +169,8 @@ def to_model_order(targets: dict[str, np.ndarray], order: Sequence[int], classes
     return {"labels": labels}
 
 
-def judged(predictor: "Predictor", targets: Any) -> dict[str, np.ndarray]:
-    """The targets of a batch by which a model is judged; of a detector neither masks nor keypoints, which are large.
+def judged_targets(predictor: "Predictor", targets: Any) -> dict[str, np.ndarray]:
+    """The targets of a batch by which a model is judged; masks, which are large, where it gives any.
 
     Raises:
         DataError: there are none for this model.
@@ -181,7 +182,7 @@ def judged(predictor: "Predictor", targets: Any) -> dict[str, np.ndarray]:
     if not isinstance(targets, Mapping) or not set(needed) <= set(targets):
         got = ", ".join(targets) if isinstance(targets, Mapping) else f"a {type(targets).__name__}"
         raise DataError(f"{predictor.path} is judged by the targets {', '.join(needed)}, and a batch has {got}.")
-    kept = (*needed, "crowd", "difficult") if predictor.detects else needed
+    kept = (*needed, "crowd", "difficult", *(("masks",) if predictor.segments else ())) if predictor.detects else needed
     return {name: np.asarray(targets[name]) for name in kept if name in targets}
 
 
@@ -202,18 +203,18 @@ def join(batches: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
     return joined
 
 
-def count_objects(targets: Mapping[str, np.ndarray], labels: Sequence[str]) -> dict[str, int]:
+def count_objects(targets: Mapping[str, np.ndarray], labels: Sequence[str]) -> Counter[str]:
     """How many objects of each label there are; crowds and difficult ones, which need not be found, do not count.
 
     Args:
-        targets: of `Predictor.collect`.
+        targets: of `Predictor.judged`.
         labels: the model's.
     """
     counted = targets["valid"]
     for name in ("crowd", "difficult"):
         counted = counted & ~targets.get(name, np.zeros_like(counted))
     counts = np.bincount(targets["classes"][counted], minlength=len(labels))
-    return dict(zip(labels, counts.tolist(), strict=True))
+    return Counter(dict(zip(labels, counts.tolist(), strict=True)))
 
 
 def few(names: Sequence[str], count: int = 8) -> str:

@@ -2,7 +2,7 @@
 
 import os
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from kerasvision.data import Data, load_data, load_image
 from kerasvision.data.decode import read_image
-from kerasvision.detections import Detections, Found
+from kerasvision.detections import BOX_MASKS, MASKS, Detections, Found
 from kerasvision.errors import ArtifactError, DataError
 from kerasvision.export.engines import Engine, open_engine
 from kerasvision.predictions import Images, ImageSource, Predictions, image_sources
@@ -21,7 +21,7 @@ from kerasvision.run_data import (
     align_labels,
     few,
     join,
-    judged,
+    judged_targets,
     load_recipe_data,
     recipe_of,
     same_source,
@@ -206,33 +206,61 @@ class Predictor:
             for index, size in enumerate(sizes)
         ]
 
-    def collect(self, data: Any, split: str = "test") -> tuple[Arrays, Arrays]:
-        """Runs the model over a whole data set.
+    @property
+    def segments(self) -> bool:
+        """Whether it gives a mask in the box of each object that it detects."""
+        return BOX_MASKS in self.engine.outputs
+
+    def judged(self, data: Any, split: str = "test") -> Iterator[tuple[Arrays, Arrays]]:
+        """Runs the model over a data set, batch by batch.
 
         Args:
             data: `Data`, something `load_data` takes, or batches of (images [B, H, W, C] 0..255, targets).
             split: "train", "validation", "test", or "all"; batches have no splits, and of data that has one
                 split only, that one is taken for "test".
 
-        Returns:
-            Targets {"label": [N]} or {"labels": [N, K]}, in the model's order of labels, and decoded
-            predictions. Of a detector the targets are {"boxes": [N, M, 4] in pixels of the model's input, "classes",
-            "valid", "crowd": [N, M]}, and the boxes of the predictions are shares of its sides.
+        Yields:
+            Targets {"label": [B]} or {"labels": [B, K]}, in the model's order of labels, and decoded
+            predictions. Of a detector the targets are {"boxes": [B, M, 4] in pixels of the model's input, "classes",
+            "valid", "crowd": [B, M]}, and "masks" [B, M, H, W] where it gives masks and the data has them; the boxes
+            of the predictions are shares of its sides.
 
         Raises:
             DataError: no such split, an empty one, data for another task, or labels that are not the model's.
         """
+        order = None
         if isinstance(data, str | os.PathLike):
             data = self.load_data(data, split=split)
-        if not isinstance(data, Data):
-            return self._collect(data)
-        order = align_labels(self, data)
-        targets, predictions = self._collect(self._batches(data, split))
-        return to_model_order(targets, order, len(self.labels)), predictions
+        if isinstance(data, Data):
+            order = align_labels(self, data)
+            data = self._batches(data, split)
+        empty = True
+        for images, wanted in data:
+            empty = False
+            if not isinstance(wanted, Mapping) and not self.detects:
+                wanted = {"labels" if self.multi_label else "label": wanted}
+            targets = judged_targets(self, wanted)
+            if order is not None:
+                targets = to_model_order(targets, order, len(self.labels))
+            yield targets, self.run(np.asarray(images))
+        if empty:
+            raise DataError("The data set to evaluate on is empty.")
+
+    def collect(self, data: Any, split: str = "test") -> tuple[Arrays, Arrays]:
+        """What `judged` gives as a whole, targets and predictions [N, ...]; of a detector without masks."""
+        targets: list[Arrays] = []
+        predictions: list[Arrays] = []
+        for wanted, found in self.judged(data, split):
+            targets.append({name: values for name, values in wanted.items() if name != MASKS})
+            predictions.append({name: found[name] for name in DETECTIONS} if self.detects else found)
+        return join(targets), join(predictions)
 
     def evaluate(self, data: Any, split: str = "test") -> dict[str, float]:
-        """Figures of the task over a data set; `collect` says what is taken, and what is raised."""
-        return self.task.metrics(*self.collect(data, split))
+        """Figures of the task over a data set; `judged` says what is taken, and what is raised."""
+        meter = self.task.meter()
+        for targets, predictions in self.judged(data, split):
+            meter.update(targets, predictions)
+        return meter.result()
 
     def load_data(
         self,
@@ -279,22 +307,10 @@ class Predictor:
                 preprocessing=self.preprocessing,
                 batch_size=BATCH,
                 cache=False,
+                mask_stride=1 if self.segments else None,
             )
         )
         return track(batches, f"Evaluating {self.path.name}", total)
-
-    def _collect(self, batches: Iterable[tuple[Any, Any]]) -> tuple[Arrays, Arrays]:
-        targets: list[Arrays] = []
-        predictions: list[Arrays] = []
-        for images, wanted in batches:
-            if not isinstance(wanted, Mapping) and not self.detects:
-                wanted = {"labels" if self.multi_label else "label": wanted}
-            targets.append(judged(self, wanted))
-            outputs = self.run(np.asarray(images))
-            predictions.append({name: outputs[name] for name in DETECTIONS} if self.detects else outputs)
-        if not targets:
-            raise DataError("The data set to evaluate on is empty.")
-        return join(targets), join(predictions)
 
 
 def evaluate(artifact: str | os.PathLike[str] | Predictor, data: Any, split: str = "test") -> dict[str, float]:

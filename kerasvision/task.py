@@ -5,7 +5,7 @@ import functools
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 import keras
 import numpy as np
@@ -16,6 +16,16 @@ from kerasvision.errors import ExportError, UnknownNameError, WeightsError, clos
 from kerasvision.preprocessing import Preprocessing
 
 Tensors = dict[str, Any]
+
+
+class Meter(Protocol):
+    """Figures of a data set, gathered batch by batch: exact whatever the size of the batches."""
+
+    def update(self, targets: Mapping[str, Any], predictions: Mapping[str, Any]) -> None:
+        """Adds a batch: targets as `Data.batches` yields them, predictions of `Task.decode`."""
+
+    def result(self) -> dict[str, float]:
+        """Name -> value of all batches so far; what the data cannot give is left out."""
 
 
 class Task(abc.ABC):
@@ -48,8 +58,14 @@ class Task(abc.ABC):
         """Raw outputs to predictions, the same function everywhere."""
 
     @abc.abstractmethod
+    def meter(self) -> Meter:
+        """What measures decoded predictions, outside any graph."""
+
     def metrics(self, targets: Mapping[str, np.ndarray], predictions: Mapping[str, np.ndarray]) -> dict[str, float]:
-        """Figures over a whole data set, from decoded predictions, outside any graph."""
+        """Figures over a whole data set that is in memory, see `meter`."""
+        meter = self.meter()
+        meter.update(targets, predictions)
+        return meter.result()
 
     @abc.abstractmethod
     def get_config(self) -> dict[str, Any]:

@@ -50,6 +50,7 @@ class Painted:
             "quantization": "none",
         }
         self.masks = masks
+        self.outputs = ("boxes", "scores", "classes", "count", *([] if masks is None else [masks]))
         self.scores = scores
         self.seen = []
 
@@ -222,6 +223,7 @@ def annotate(path, files, scenes, labels=LABELS, more=()):
                     "image_id": 100 + index,
                     "category_id": 7 + label,
                     "bbox": [x0, y0, x1 - x0, y1 - y0],
+                    "segmentation": [[x0, y0, x1, y0, x1, y1, x0, y1]],
                     "area": (x1 - x0) * (y1 - y0),
                     "iscrowd": 0,
                 }
@@ -253,6 +255,14 @@ def test_evaluate_a_data_set(folder, fitting):
     assert set(predictions) == {"boxes", "scores", "classes", "count"}
     assert predictions["boxes"].shape == (6, 4, 4)
     assert evaluate(predictor, load_data(folder, validation_fraction=0), split="all")["AP50"] == 1
+
+
+def test_masks_are_measured_where_model_and_data_have_them(folder):
+    figures = painted(masks="box_masks").evaluate(folder)
+    assert figures["mask_AP50"] == 1 and figures["mask_AP"] > 0.75 and figures["mask_AP/red"] > 0.75
+    assert {name: value for name, value in figures.items() if "mask" not in name} == painted().evaluate(folder)
+    targets, predictions = painted(masks="box_masks").collect(folder)
+    assert not {"masks", "box_masks"} & {*targets, *predictions}
 
 
 def test_batches_padded_to_different_lengths(folder):

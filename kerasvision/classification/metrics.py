@@ -1,7 +1,35 @@
 """Figures of merit of a classifier, from decoded scores, in NumPy and scikit-learn."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 from sklearn import metrics as sk
+
+
+class ClassificationMeter:
+    """Figures of a classifier, gathered batch by batch.
+
+    Args:
+        several: whether an image may have any number of labels.
+    """
+
+    def __init__(self, several: bool) -> None:
+        self.several = several
+        self._wanted: list[np.ndarray] = []
+        self._scores: list[np.ndarray] = []
+
+    def update(self, targets: Mapping[str, Any], predictions: Mapping[str, Any]) -> None:
+        """Adds a batch: {"label": [B]} or {"labels": [B, K]}, and {"scores": [B, K]}."""
+        self._wanted.append(np.asarray(targets["labels" if self.several else "label"]))
+        self._scores.append(np.asarray(predictions["scores"], np.float64))
+
+    def result(self) -> dict[str, float]:
+        """Those of `multi_label` or of `single_label`; nothing before the first image."""
+        if not self._wanted:
+            return {}
+        figures = multi_label if self.several else single_label
+        return figures(np.concatenate(self._wanted), np.concatenate(self._scores))
 
 
 def single_label(label: np.ndarray, scores: np.ndarray) -> dict[str, float]:

@@ -1,15 +1,14 @@
 """Targets, loss, decode and metrics of image classification."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import keras
-import numpy as np
 from keras import ops
 
 from kerasvision.classification import losses
 from kerasvision.registry import register_task
-from kerasvision.task import Task, Tensors
+from kerasvision.task import Meter, Task, Tensors
 
 # These need to know how many images each class has, and are for one label an image.
 COUNTING = ("class_balanced", "ldam")
@@ -138,22 +137,15 @@ class ClassificationTask(Task):
         logits = outputs["logits"]
         return {"scores": ops.sigmoid(logits) if self.multi_label else ops.softmax(logits, axis=-1)}
 
-    def metrics(self, targets: Mapping[str, np.ndarray], predictions: Mapping[str, np.ndarray]) -> dict[str, float]:
+    def meter(self) -> Meter:
         """Accuracy, top-5, macro F1, AUC and log loss; with several labels mAP, and F1 per class and overall.
 
-        Args:
-            targets: {"label": [N]} or {"labels": [N, K]}.
-            predictions: {"scores": [N, K]}.
-
-        Returns:
-            name -> value in 0..1. Figures that the data cannot give (the AUC of an absent class) are left out.
+        Targets are {"label": [B]} or {"labels": [B, K]}, predictions {"scores": [B, K]}. Values lie in 0..1. Figures
+        that the data cannot give (the AUC of an absent class) are left out.
         """
-        from kerasvision.classification import metrics
+        from kerasvision.classification.metrics import ClassificationMeter
 
-        scores = np.asarray(predictions["scores"], np.float64)
-        if self.multi_label:
-            return metrics.multi_label(np.asarray(targets["labels"]), scores)
-        return metrics.single_label(np.asarray(targets["label"]), scores)
+        return ClassificationMeter(self.multi_label)
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""

@@ -1,6 +1,7 @@
 """The verbs. Each one calls a public function and says how its result looks."""
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -126,13 +127,16 @@ def evaluate(artifact: str, data: str | None, data_format: str | None, split: st
     predictor = load(artifact)
     on_bad_files: Literal["skip"] | None = "skip" if skip_bad_files else None
     loaded = predictor.load_data(data, data_format, split=split, on_bad_files=on_bad_files)
-    targets, predictions = predictor.collect(loaded, split)
-    split = ", ".join(splits_of(loaded, split))
-    metrics = predictor.task.metrics(targets, predictions)
-    images = len(next(iter(targets.values())))
+    meter, images, objects = predictor.task.meter(), 0, Counter[str]()
+    for targets, predictions in predictor.judged(loaded, split):
+        meter.update(targets, predictions)
+        images += len(next(iter(targets.values())))
+        if predictor.detects:
+            objects += count_objects(targets, predictor.labels)
+    split, metrics = ", ".join(splits_of(loaded, split)), meter.result()
     values = {"artifact": artifact, "data": loaded.source, "split": split, "images": images, "metrics": metrics}
     if predictor.detects:
-        values["objects"] = count_objects(targets, predictor.labels)
+        values["objects"] = {label: objects[label] for label in predictor.labels}
 
     def show(console: "Console") -> None:
         from kerasvision.cli.tables import show_average_precision, show_metrics

@@ -65,7 +65,10 @@ def export_artifact(
         raise ExportError(f'Quantization "{quantization}" takes its ranges from real images: name them with --data.')
     if quantization == "qat":
         model = _quantized(model, run, loaded)
-    judged = None if loaded is None else _batches(predictor, loaded, _judging_split(loaded))
+    judged = None
+    if loaded is not None:
+        stride = 1 if predictor.segments else None
+        judged = _batches(predictor, loaded, _judging_split(loaded), mask_stride=stride)
     samples = judged
     if calibrated and loaded is not None and loaded.splits.get("train"):
         # Calibration sets ranges, so it should not see the images that the file is judged by.

@@ -1,5 +1,6 @@
 """Results as tables for a terminal."""
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -81,15 +82,23 @@ def show_average_precision(
         image_size: (H, W) of the model's input, in whose pixels sizes are meant.
     """
     console.print(f"[bold]{escape(title)}[/bold]")
-    by_class = {name.removeprefix("AP/"): value for name, value in metrics.items() if name.startswith("AP/")}
-    sizes = {name.removeprefix("AP_"): value for name, value in metrics.items() if name.startswith("AP_")}
-    means = {name: value for name, value in metrics.items() if not name.startswith(("AP/", "AP_"))}
-    table(console, ("metric", "value"), [(key, f"{value:.6f}") for key, value in means.items()], numbers=("value",))
-    if by_class:
-        rows = [(label, f"{objects.get(label, 0):,}", f"{value:.6f}") for label, value in by_class.items()]
-        table(console, ("class", "objects", "AP"), rows, numbers=("objects", "AP"))
+    # "AP/<label>" and "mask_AP/<label>", "AP_<size>" and "mask_AP_<size>": a row for each label and size.
+    parts = {name: re.split(r"(?<=AP)[/_]", name, maxsplit=1) for name in metrics}
+    means = [(name, f"{metrics[name]:.6f}") for name, part in parts.items() if len(part) == 1]
+    table(console, ("metric", "value"), means, numbers=("value",))
+    kinds = ["AP", *(["mask_AP"] if "mask_AP" in metrics else [])]
+    titles = [kind.replace("_", " ") for kind in kinds]
+
+    def cells(between: str, name: str) -> list[str]:
+        values = [metrics.get(f"{kind}{between}{name}") for kind in kinds]
+        return ["" if value is None else f"{value:.6f}" for value in values]
+
+    labels, sizes = ([part[1] for name, part in parts.items() if name.startswith(f"AP{sign}")] for sign in "/_")
+    if labels:
+        rows = [(label, f"{objects.get(label, 0):,}", *cells("/", label)) for label in labels]
+        table(console, ("class", "objects", *titles), rows, numbers=("objects", *titles))
     if sizes:
-        table(console, ("size", "AP"), [(name, f"{value:.6f}") for name, value in sizes.items()], numbers=("AP",))
+        table(console, ("size", *titles), [(name, *cells("_", name)) for name in sizes], numbers=titles)
         height, width = image_size
         console.print(f"Small: below 32x32 pixels of the model's input, {height}x{width}; large: above 96x96.")
 

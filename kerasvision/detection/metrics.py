@@ -11,6 +11,10 @@ from kerasvision.detection.results import ImageResult, Kind, unpad
 
 # Where there is nothing to find at all these, and the recalls, are 0, so that epochs can still be compared.
 ALWAYS = ("AP", "AP50", "AP75")
+# Stands before the names of masks' figures.
+MASKS = "mask_"
+# COCO's; where a task gives more detections an image, as many of them count.
+MOST = 100
 
 
 def comparable(figures: Mapping[str, float]) -> dict[str, float]:
@@ -113,3 +117,34 @@ class DetectionMetrics:
     def breakdown(self) -> ErrorBreakdown:
         """Errors by their kind, and what each kind costs, see `kerasvision.detection.breakdown.break_down`."""
         return break_down(self.images, self.labels, max_detections=self.max_detections[-1])
+
+
+class DetectionMeter:
+    """COCO's figures of a task's predictions: of boxes, and of masks where data and net have them.
+
+    Args:
+        labels: class names.
+        image_size: (H, W) in pixels of the net's input, whose shares the predicted boxes are.
+        detections: the most that are found in an image.
+    """
+
+    def __init__(self, labels: Sequence[str], image_size: Sequence[int], detections: int = MOST) -> None:
+        counts = (1, 10, max(MOST, detections))
+        self.boxes = DetectionMetrics(labels, "boxes", counts, image_size)
+        self.masks = DetectionMetrics(labels, "masks", counts, image_size)
+
+    def update(self, targets: Mapping[str, Any], predictions: Mapping[str, Any]) -> None:
+        """Adds a batch, as `DetectionMetrics.update` does."""
+        self.boxes.update(targets, predictions)
+        if "masks" in targets and not {"masks", "box_masks"}.isdisjoint(predictions):
+            self.masks.update(targets, predictions)
+
+    def result(self) -> dict[str, float]:
+        """ "AP", "AP50" and so on as `DetectionMetrics.result`, and "mask_AP", "mask_AP50" and so on.
+
+        Classes and sizes that never occur are left out.
+        """
+        figures = comparable(self.boxes.result())
+        if self.masks.images:
+            figures |= {MASKS + name: value for name, value in comparable(self.masks.result()).items()}
+        return figures

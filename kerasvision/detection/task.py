@@ -1,6 +1,6 @@
 """Targets, loss, decode and metrics of detection."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -8,7 +8,7 @@ from keras import ops
 
 from kerasvision.boxes.nms import hard_nms, matrix_nms, soft_nms
 from kerasvision.detection.method import Method
-from kerasvision.detection.metrics import DetectionMetrics, comparable
+from kerasvision.detection.metrics import MASKS, DetectionMeter
 from kerasvision.registry import register_task
 from kerasvision.task import Task, Tensors
 
@@ -85,6 +85,7 @@ class DetectionTask(Task):
         self._method = method
         self.loss_names = method.loss_names
         self.mask_stride = method.mask_stride
+        self.primary_metric = "AP" if method.mask_stride is None else f"{MASKS}AP"
 
     @property
     def method(self) -> Method:
@@ -152,19 +153,9 @@ class DetectionTask(Task):
         decay: Any = "gaussian" if self.suppression == "soft" else "linear"
         return soft_nms(boxes, scores, decay=decay, iou=self.iou, sigma=self.sigma, **common)
 
-    def metrics(self, targets: Mapping[str, np.ndarray], predictions: Mapping[str, np.ndarray]) -> dict[str, float]:
-        """COCO's figures, from decoded predictions.
-
-        Args:
-            targets: as `Data.batches` yields them, in pixels of the net's input.
-            predictions: of `decode`.
-
-        Returns:
-            "AP", "AP50" and so on, as `DetectionMetrics.result`; classes and sizes that never occur are left out.
-        """
-        measured = DetectionMetrics(self.labels, image_size=self.image_size)
-        measured.update(targets, predictions)
-        return comparable(measured.result())
+    def meter(self) -> DetectionMeter:
+        """COCO's figures of boxes, and of masks where there are any."""
+        return DetectionMeter(self.labels, self.image_size, self.detections)
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""

@@ -4,7 +4,7 @@ import dataclasses
 import re
 import tempfile
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +22,12 @@ from kerasvision.export.job import Job
 from kerasvision.export.onnx import write_onnx
 from kerasvision.export.process import converter
 from kerasvision.export.report import ExportReport
-from kerasvision.export.samples import collect, draw_samples, synthetic_images
+from kerasvision.export.samples import batches_of, draw_samples, synthetic_images
 from kerasvision.export.saved_model import float_graph, in_float32, is_quantized, write_saved_model
 from kerasvision.export.tflite import write_tflite
 from kerasvision.export.timing import size_of, time_engine, zip_size_of
 from kerasvision.progress import progress
-from kerasvision.task import TaskModel
+from kerasvision.task import Task, TaskModel
 
 RUNS = 50
 EXPLAINED = 8
@@ -120,7 +120,6 @@ def export(
         converter.start()
     given = model if is_quantized(model) else in_float32(model)
     images, source, calibration_images = _samples(given, quantization, data, samples, calibration)
-    measured = None if metric_data is None else collect(metric_data, _shape(given))
     target = Path(directory) / row.filename
 
     with progress(f"Exporting {row.filename}", 5) as advance, staged(target) as path:
@@ -137,10 +136,10 @@ def export(
             reference = _reference(model, rounded=row.integer)
             verdict = _compare(model, engine, row, images, reference, scratch, quantization in EXACT)
         metrics, reference_metrics = {}, {}
-        if measured is not None:
-            metrics = model.task.metrics(measured[1], engine.run(measured[0]))
+        if metric_data is not None:
             reference = reference if given is model else _reference(given, rounded=row.integer)
-            reference_metrics = model.task.metrics(measured[1], reference(measured[0]))
+            runs = (engine.run, reference)
+            metrics, reference_metrics = _measure(model.task, runs, batches_of(metric_data, _shape(given)))
         advance(1)
         layers = explain_layers(path, model, images[:EXPLAINED]) if explain else []
         latency = time_engine(engine, threads, RUNS) if benchmark else {}
@@ -299,6 +298,25 @@ def _reference(model: Any, rounded: bool) -> Callable[[np.ndarray], dict[str, np
         return parity.in_batches(function, pixels.astype(np.float32))
 
     return run
+
+
+def _measure(task: Task, runs: Sequence[Callable[[np.ndarray], Any]], batches: Iterable[Any]) -> list[dict[str, float]]:
+    """The task's figures of what each of the functions makes of the images."""
+    meters = [task.meter() for _ in runs]
+    empty = True
+    for images, targets in batches:
+        if not isinstance(targets, dict):
+            raise ExportError(
+                f"metric_data must give (images, targets) with a dict of targets, such as {{'label': ...}}, "
+                f"got {type(targets).__name__}."
+            )
+        empty = False
+        arrays = {name: np.asarray(value) for name, value in targets.items()}
+        for meter, run in zip(meters, runs, strict=True):
+            meter.update(arrays, run(images))
+    if empty:
+        raise ExportError("metric_data holds no images. Give a data set of (images, targets).")
+    return [meter.result() for meter in meters]
 
 
 def _carried_steps(model: Any, images: np.ndarray, engine: Engine) -> dict[str, float]:

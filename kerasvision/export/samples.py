@@ -11,8 +11,6 @@ from kerasvision.progress import track
 # Validation sets are often sorted by class, so samples are drawn from many times their number.
 POOL_FACTOR = 50
 
-Targets = dict[str, np.ndarray]
-
 
 def draw_samples(data: Any, count: int, shape: tuple[int, int, int], seed: int = 0) -> np.ndarray:
     """Draw images from a data set, each with the same chance (Vitter's reservoir, 1985).
@@ -44,29 +42,6 @@ def draw_samples(data: Any, count: int, shape: tuple[int, int, int], seed: int =
     if not chosen:
         raise ExportError("The data given to export holds no images. Give a data set of (images, targets).")
     return np.stack(chosen)
-
-
-def collect(data: Any, shape: tuple[int, int, int]) -> tuple[np.ndarray, Targets]:
-    """All images and targets of a data set, for metrics.
-
-    Returns:
-        [N, H, W, C] float32 and name -> [N, ...].
-
-    Raises:
-        ExportError: no images, no targets, or images the model does not take.
-    """
-    images, targets = [], []
-    for batch, wanted in batches_of(data, shape):
-        if not isinstance(wanted, dict):
-            raise ExportError(
-                f"metric_data must give (images, targets) with a dict of targets, such as {{'label': ...}}, "
-                f"got {type(wanted).__name__}."
-            )
-        images.append(batch)
-        targets.append({name: np.asarray(value) for name, value in wanted.items()})
-    if not images:
-        raise ExportError("metric_data holds no images. Give a data set of (images, targets).")
-    return np.concatenate(images), {name: np.concatenate([t[name] for t in targets]) for name in targets[0]}
 
 
 def batches_of(data: Any, shape: tuple[int, int, int]) -> Iterator[tuple[np.ndarray, Any]]:

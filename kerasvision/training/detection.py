@@ -1,42 +1,43 @@
 """Average precision on a data set after each epoch of a detector's training."""
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import keras
 import tensorflow as tf
 
-from kerasvision.detection.metrics import ALWAYS, DetectionMetrics, comparable
-from kerasvision.detection.results import Kind
+from kerasvision.detection.metrics import ALWAYS, MASKS, DetectionMeter
+from kerasvision.detection.task import DetectionTask
 from kerasvision.training.callbacks import averaged_weights
 
 
 def measured_names(model: Any) -> tuple[str, ...]:
     """What `DetectionEvaluation` always adds to an epoch of this model; nothing for other tasks."""
-    return tuple(f"val_{name}" for name in ALWAYS) if detects(model) else ()
+    if not detects(model):
+        return ()
+    kinds = ("",) if model.task.mask_stride is None else ("", MASKS)
+    return tuple(f"val_{kind}{name}" for kind in kinds for name in ALWAYS)
 
 
 def detects(model: Any) -> bool:
     """Whether a model's task is to say what is where."""
-    return getattr(getattr(model, "task", None), "primary_metric", None) == "AP"
+    return isinstance(getattr(model, "task", None), DetectionTask)
 
 
 class DetectionEvaluation(keras.callbacks.Callback):
     """Adds COCO's figures to the `logs` of an epoch, from where they reach `history`, TensorBoard and the best epoch.
 
     It stands before the callbacks that read them. Boxes give "val_AP", "val_AP50", "val_AP/<label>" and the others of
-    `DetectionMetrics.result`, masks "val_mask_AP" and so on. A model that finds nothing has 0. Where the data has no
-    object, "val_AP", "val_AP50", "val_AP75" and the recalls are 0, too; classes and sizes that never occur are left
-    out. In an epoch that is not measured all are NaN: never the best one. It does nothing for other tasks.
-    `.latest` is the `DetectionMetrics` of the epoch, or None where it was not measured.
+    `DetectionMetrics.result`; where the model gives masks and the data has them, masks "val_mask_AP" and so on. A model
+    that finds nothing has 0. Where the data has no object, "val_AP", "val_AP50", "val_AP75" and the recalls are 0, too;
+    classes and sizes that never occur are left out. In an epoch that is not measured all are NaN: never the best one.
+    It does nothing for other tasks.
+    `.latest` is the `DetectionMeter` of the epoch, or None where it was not measured.
 
     Args:
         dataset: of (images, targets), as `Data.batches` yields them, not shuffled or augmented.
         model: TaskModel whose predictions are measured; the trained one when None.
         every: measures the first epoch of a training, the last, and every so many.
-        kind: "boxes" or "masks".
-        max_detections: of `DetectionMetrics`.
 
     Raises:
         ValueError: `every` is below 1.
@@ -48,8 +49,6 @@ class DetectionEvaluation(keras.callbacks.Callback):
         model: Any = None,
         *,
         every: int = 1,
-        kind: Kind = "boxes",
-        max_detections: Sequence[int] = (1, 10, 100),
     ) -> None:
         super().__init__()
         if every < 1:
@@ -57,9 +56,7 @@ class DetectionEvaluation(keras.callbacks.Callback):
         self.dataset = dataset
         self.measured = model
         self.every = every
-        self.kind: Kind = kind
-        self.max_detections = max_detections
-        self.latest: DetectionMetrics | None = None
+        self.latest: DetectionMeter | None = None
         self._names: list[str] = []
         self._infer: Any = None
 
@@ -77,20 +74,19 @@ class DetectionEvaluation(keras.callbacks.Callback):
             logs.update(dict.fromkeys(self._names, math.nan))
             self.latest = None
             return
-        prefix = "val_mask_" if self.kind == "masks" else "val_"
-        self.latest = self.metrics()
-        figures = {prefix + name: value for name, value in comparable(self.latest.result()).items()}
+        self.latest = self.measure()
+        figures = {f"val_{name}": value for name, value in self.latest.result().items()}
         self._names = list(figures)
         logs.update(figures)
 
-    def metrics(self) -> DetectionMetrics:
-        """The metrics of the model as it is now, with the moving average of its weights where there is one."""
+    def measure(self) -> DetectionMeter:
+        """What the model is worth now, with the moving average of its weights where there is one."""
         model = self.model if self.measured is None else self.measured
-        metrics = DetectionMetrics(model.task.labels, self.kind, self.max_detections, model.image_size)
+        meter = model.task.meter()
         with averaged_weights(model):
             for images, targets in self.dataset:
-                metrics.update(targets, self.predict(images))
-        return metrics
+                meter.update(targets, self.predict(images))
+        return meter
 
     def predict(self, images: Any) -> dict[str, Any]:
         """Decoded predictions of images [B, H, W, C] of 0..255, with the weights as they are."""

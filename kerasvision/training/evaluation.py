@@ -11,7 +11,6 @@ import tensorflow as tf
 from kerasvision.classification.metrics import confusion_matrix
 from kerasvision.data import load_image
 from kerasvision.data.decode import read_image
-from kerasvision.detection.metrics import comparable
 from kerasvision.detections import Found
 from kerasvision.report import DetectorExample, ReportExample, choose_images, detector_facts, make_examples
 from kerasvision.training.detection import DetectionEvaluation, detects
@@ -69,8 +68,8 @@ def _judge_detectors(
     models: dict[str, Any], dataset: tf.data.Dataset, examples: Sequence[Mapping[str, Any]]
 ) -> Judgement:
     evaluations = {kind: DetectionEvaluation(dataset, model) for kind, model in models.items()}
-    measured = {kind: evaluation.metrics() for kind, evaluation in evaluations.items()}
-    facts: dict[str, Any] = {kind: detector_facts(metrics) for kind, metrics in measured.items()}
+    measured = {kind: evaluation.measure() for kind, evaluation in evaluations.items()}
+    facts: dict[str, Any] = {kind: detector_facts(meter.boxes) for kind, meter in measured.items()}
     # Where nothing is right, no score is better than another.
     scores = {kind: (known["working_point"] or {"score": 0.5})["score"] for kind, known in facts.items()}
     facts["image_size"] = list(models["float"].image_size)
@@ -83,9 +82,9 @@ def _judge_detectors(
             },
             mistake,
         )
-        for index, mistake in choose_images(measured["float"].images, scores["float"])
+        for index, mistake in choose_images(measured["float"].boxes.images, scores["float"])
     ]
-    figures = {kind: comparable(metrics.result()) for kind, metrics in measured.items()}
+    figures = {kind: meter.result() for kind, meter in measured.items()}
     return Judgement(figures, {"detection": facts}, pictures)
 
 

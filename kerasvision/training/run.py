@@ -110,7 +110,8 @@ def _export_all(
         if report is None:
             # Calibration sets ranges, so it must not see the images that the file is judged by.
             calibrated = quantization in ("int8", "int16x8")
-            source = batches(recipe, data, model, "train", batch_size=32) if calibrated else test
+            images_alone = {"batch_size": 32, "mask_stride": None}
+            source = batches(recipe, data, model, "train", **images_alone) if calibrated else test
             report = export(
                 quantized if quantization == "qat" else model,
                 folder.exports,

@@ -102,7 +102,7 @@ class TensorBoard(keras.callbacks.Callback):
                             f"{layer.name}/{weight.name}", keras.ops.convert_to_numpy(weight), step=step
                         )
         latest = None if self.evaluation is None else self.evaluation.latest
-        facts = None if latest is None else detector_facts(latest)
+        facts = None if latest is None else detector_facts(latest.boxes)
         if self._samples is not None:
             self._write_predictions(step, facts)
         if facts is not None:

@@ -75,6 +75,15 @@ def test_a_file_takes_raw_pixels_and_does_what_the_model_does(
     assert report.reference_metrics["accuracy"] == pytest.approx(report.metrics["accuracy"], abs=0.1)
 
 
+@pytest.mark.parametrize(
+    ("wrong", "reason"), [(lambda images: images, "dict of targets"), (lambda images: [], "no images")]
+)
+def test_metrics_need_images_and_targets(wrong, reason, model, data, tmp_path):
+    with pytest.raises(ExportError, match=reason):
+        kv.export(model, tmp_path, data=data, benchmark=False, metric_data=wrong(data[0]))
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("quantization", ["int8", "qat"])
 def test_the_uint8_input_carries_the_preprocessing(quantization, model, quantized, data, tmp_path):
     source = quantized if quantization == "qat" else model

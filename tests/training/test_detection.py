@@ -8,8 +8,9 @@ import pytest
 import tensorflow as tf
 from keras import ops
 
+from kerasvision.detection import DetectionTask
 from kerasvision.preprocessing import Preprocessing
-from kerasvision.task import Task, TaskModel
+from kerasvision.task import TaskModel
 from kerasvision.training.callbacks import Best
 from kerasvision.training.detection import DetectionEvaluation
 from kerasvision.training.tensorboard import TensorBoard
@@ -18,14 +19,12 @@ SIZE = 16
 BOX = [2.0, 4.0, 10.0, 12.0]
 
 
-class OneBox(Task):
-    """A box and its score for each image."""
+class OneBox(DetectionTask):
+    """A box, its mask and its score for each image."""
 
-    name = "one_box"
-    labels = ("cell", "platelet")
-    loss_names = ("box",)
-    monitor_names = ()
-    primary_metric = "AP"
+    def __init__(self):
+        super().__init__(labels=("cell", "platelet"), image_size=(SIZE, SIZE))
+        self.loss_names = ("box",)
 
     def loss(self, targets, outputs, sample_weight=None):
         return {"box": ops.mean(ops.square(outputs["raw"][:, :4] - targets["boxes"][:, 0]))}
@@ -47,12 +46,6 @@ class OneBox(Task):
             "count": ops.cast(there > 0.5, "int32"),
             "masks": ops.cast(inside[:, None], "float32"),
         }
-
-    def metrics(self, targets, predictions):
-        return {}
-
-    def get_config(self):
-        return {}
 
 
 @pytest.fixture
@@ -108,11 +101,14 @@ def test_figures_reach_history_the_best_epoch_and_tensorboard(make_model, tmp_pa
 
 def test_masks_have_names_of_their_own(make_model):
     data = dataset()
-    callbacks = [DetectionEvaluation(data), DetectionEvaluation(data, kind="masks")]
-    history = fit(make_model([2, 4, 10, 8, 3]), data, callbacks)
-    assert history["val_mask_AP50"] == [pytest.approx(1)]
-    assert history["val_AP50"] == [pytest.approx(1)]
+    # The box is as long as the true one, and half as wide as its mask.
+    history = fit(make_model([2, 4, 10, 8, 3]), data, [DetectionEvaluation(data)])
+    assert history["val_mask_AP50"] == history["val_AP50"] == [pytest.approx(1)]
     assert history["val_mask_AP75"] == history["val_AP75"] == [0]
+    boxes_alone = data.map(lambda images, targets: (images, {k: v for k, v in targets.items() if k != "masks"}))
+    assert not [
+        name for name in fit(make_model([*BOX, 3]), boxes_alone, [DetectionEvaluation(boxes_alone)]) if "mask" in name
+    ]
 
 
 def test_nothing_found_and_nothing_to_find(make_model):
@@ -141,9 +137,9 @@ def test_averaged_weights_are_measured(make_model):
     seen = []
 
     class Evaluation(DetectionEvaluation):
-        def metrics(self):
-            found = super().metrics()
-            seen.append((found.images[0].found.values[0], self.model.layers[-1].bias.numpy()))
+        def measure(self):
+            found = super().measure()
+            seen.append((found.boxes.images[0].found.values[0], self.model.layers[-1].bias.numpy()))
             return found
 
     fit(model, data, [Evaluation(data)])
@@ -157,4 +153,4 @@ def test_another_model_can_be_measured(make_model):
     data = dataset()
     evaluation = DetectionEvaluation(data, make_model([*BOX, 3]))
     assert fit(make_model([0, 0, 0, 0, 3]), data, [evaluation])["val_AP"] == [1]
-    assert evaluation.metrics().breakdown().counts["missed"] == 0
+    assert evaluation.measure().boxes.breakdown().counts["missed"] == 0
