@@ -214,6 +214,8 @@ def create_model(
     if isinstance(given, dict):
         given = Preprocessing.from_config(given)
     preprocessing = given or (trained.preprocessing if trained else base.preprocessing)
+    if task_class.whole_image and not given:
+        preprocessing = dataclasses.replace(FRESH, scale=preprocessing.scale, offset=preprocessing.offset)
     task_arguments, build_arguments = _split_arguments(name, task_class, build, entry, arguments)
     shape = _check_shape(input_shape or entry.input_shape, preprocessing)
     if "image_size" in inspect.signature(task_class).parameters:

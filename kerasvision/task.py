@@ -44,6 +44,9 @@ class Task(abc.ABC):
     mask_stride: int | None = None
     # Whether an int8 file keeps the decoding in float32 behind the net, because 8 bits are too coarse for it.
     float_decode: ClassVar[bool] = False
+    # Whether what lies at the border of an image counts as well: the whole image is fitted, whatever the weights of the
+    # backbone were trained on.
+    whole_image: ClassVar[bool] = False
 
     @abc.abstractmethod
     def loss(self, targets: Tensors, outputs: Tensors, sample_weight: Any = None) -> Tensors:

@@ -20,11 +20,11 @@ recipe = Recipe(
         name="anchor_free_s",
         input_shape=(320, 416, 3),
         weights="imagenet",
-        arguments={"bins": 8, "suppression": "soft"},
+        arguments={"bins": 8, "suppression": "soft", "sigma": 0.3},
     ),
     train=TrainRecipe(
-        epochs=22, batch_size=8, optimizer="adam", learning_rate=0.002, warmup_epochs=1, ema=0.98, clip_norm=10.0
+        epochs=26, batch_size=4, optimizer="adam", learning_rate=0.0015, warmup_epochs=1, ema=0.99, clip_norm=10.0
     ),
-    quantize=QuantizeRecipe(epochs=3, learning_rate=1e-4),
+    quantize=QuantizeRecipe(epochs=2, learning_rate=1e-4),
     export=ExportRecipe(formats=(("tflite", "none"), ("tflite", "int8"), ("tflite", "qat"))),
 )

@@ -22,9 +22,10 @@ recipe = Recipe(
         weights="imagenet",
         arguments={
             "backbone": "efficientnet_lite0",
+            "suppression": "soft",
             "filters": 64,
             "levels": ["P3", "P4", "P5"],
-            "anchor_size": 3.0,
+            "anchor_size": 2.5,
             "scales": [1.0, 1.4],
             "proposals": 100,
             "candidates": 150,
@@ -35,8 +36,15 @@ recipe = Recipe(
         },
     ),
     train=TrainRecipe(
-        epochs=30, batch_size=8, optimizer="adam", learning_rate=0.002, warmup_epochs=1, ema=0.98, clip_norm=10.0
+        epochs=22,
+        batch_size=4,
+        optimizer="adam",
+        learning_rate=0.001,
+        unfreeze="P3",
+        warmup_epochs=1,
+        ema=0.99,
+        clip_norm=10.0,
     ),
-    quantize=QuantizeRecipe(epochs=3, learning_rate=1e-4),
+    quantize=QuantizeRecipe(epochs=2, learning_rate=1e-4),
     export=ExportRecipe(formats=(("tflite", "none"), ("tflite", "int8"), ("tflite", "qat"))),
 )

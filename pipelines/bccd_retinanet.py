@@ -17,7 +17,7 @@ recipe = Recipe(
     ),
     model=ModelRecipe(
         name="retinanet",
-        input_shape=(240, 320, 3),
+        input_shape=(384, 512, 3),
         weights="imagenet",
         arguments={
             "backbone": "efficientnet_lite0",
@@ -26,13 +26,21 @@ recipe = Recipe(
             "separable": True,
             "normalized": True,
             "levels": ["P3", "P4", "P5"],
-            "anchor_size": 2.5,
+            "anchor_size": 4.0,
             "box_loss": "giou",
+            "suppression": "soft",
         },
     ),
     train=TrainRecipe(
-        epochs=25, batch_size=8, optimizer="adam", learning_rate=2e-3, warmup_epochs=1, ema=0.98, clip_norm=10.0
+        epochs=22,
+        batch_size=4,
+        optimizer="adam",
+        learning_rate=1e-3,
+        unfreeze="P3",
+        warmup_epochs=1,
+        ema=0.99,
+        clip_norm=10.0,
     ),
-    quantize=QuantizeRecipe(epochs=3, learning_rate=1e-4),
+    quantize=QuantizeRecipe(epochs=2, learning_rate=1e-4),
     export=ExportRecipe(formats=(("tflite", "none"), ("tflite", "int8"), ("tflite", "qat"))),
 )

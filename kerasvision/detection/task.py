@@ -41,6 +41,7 @@ class DetectionTask(Task):
 
     name = "detection"
     float_decode = True
+    whole_image = True
 
     def __init__(
         self,
