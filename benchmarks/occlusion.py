@@ -120,10 +120,14 @@ def recipe_of(name: str, seed: int, epochs: int, size: tuple[int, int], limit: i
     """The pipeline's recipe, shorter, with other transforms, and without files to export."""
     recipe = load_recipe(PIPELINE)
     before, after = TRAININGS[name]
+    # Anchors stay as large beside the cells.
+    anchor = recipe.model.arguments["anchor_size"] * size[1] / recipe.model.input_shape[1]
     return dataclasses.replace(
         recipe,
         data=dataclasses.replace(recipe.data, augment=(*before, *recipe.data.augment, *after), limit=limit),
-        model=dataclasses.replace(recipe.model, input_shape=(*size, 3)),
+        model=dataclasses.replace(
+            recipe.model, input_shape=(*size, 3), arguments={**recipe.model.arguments, "anchor_size": anchor}
+        ),
         train=dataclasses.replace(recipe.train, epochs=epochs, **SCHEDULE),
         quantize=QuantizeRecipe(enabled=False),
         export=ExportRecipe(formats=()),
