@@ -19,7 +19,7 @@ BACKBONE = "backbone"
 FRESH = Preprocessing(scale=(1 / 128,), offset=(-1.0,))
 
 # Importing a room registers what it holds.
-_ROOMS = ("kerasvision.backbones", "kerasvision.classification", "kerasvision.detection")
+_ROOMS = ("kerasvision.backbones", "kerasvision.classification", "kerasvision.detection", "kerasvision.segmentation")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,0 +1,11 @@
+"""Semantic segmentation: a class for every pixel. One file per architecture; importing this room registers them all."""
+
+import importlib
+import pkgutil
+
+from kerasvision.segmentation.task import SegmentationTask
+
+for _module in pkgutil.iter_modules(__path__):
+    importlib.import_module(f"{__name__}.{_module.name}")
+
+__all__ = ["SegmentationTask"]
