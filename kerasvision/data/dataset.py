@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from kerasvision.augment import Augmentation, bind, build
+from kerasvision.class_maps import BACKGROUND, BORDER, ClassMaps
 from kerasvision.data.balance import Rule, sampler
 from kerasvision.data.inspect import BadFile, ImageInfo
 from kerasvision.data.listing import spread
@@ -45,6 +46,7 @@ class Data:
         skipped: files that were left out because they cannot be used.
         infos: path -> how to decode it, as far as known; other files are inspected when they are first needed.
         keypoint_names: names of the P keypoints.
+        class_maps: how masks become a class for each pixel, see `with_class_maps`.
 
     Raises:
         DataError: a label is not an index into `labels`.
@@ -57,6 +59,7 @@ class Data:
     skipped: list[BadFile] = dataclasses.field(default_factory=list)
     infos: dict[str, ImageInfo] = dataclasses.field(default_factory=dict, repr=False)
     keypoint_names: tuple[str, ...] = ()
+    class_maps: ClassMaps | None = None
 
     def __post_init__(self) -> None:
         self.labels = tuple(self.labels)
@@ -75,6 +78,39 @@ class Data:
                         f"{name} of the {split} split has the {key} {found}; expected {key} in "
                         f"0..{len(self.labels) - 1}."
                     )
+
+    def with_class_maps(self, *, border: bool = True, **options: Any) -> "Data":
+        """The same images for segmentation: objects become classes of pixels, with a class that keeps them apart.
+
+        Maps are made after augmentation, so that borders have their width whatever an image was scaled by. Objects of
+        sets without masks are the connected pixels of each class but the first.
+
+        Args:
+            border: whether there is a class for the pixels between objects, the last one.
+            **options: of `kerasvision.class_maps.ClassMaps`: `width`, `outline`, `weights` and others.
+
+        Returns:
+            A set with the labels "background", those of the objects, and "border". `batches` gives "segmentation",
+            "instances" int32 [B, H, W] (the number of the object, 0 where there is none) and, with `weights`,
+            "pixel_weights" float32 [B, H, W].
+
+        Raises:
+            DataError: there are neither masks nor segmentations, or class maps already.
+        """
+        first = next((example for examples in self.splits.values() for example in examples), {})
+        if self.class_maps is not None or not {"masks", "segmentation"} & set(first):
+            has = "class maps already" if self.class_maps else f"no masks, only {', '.join(first) or 'nothing'}"
+            raise DataError(f"Expected a set with masks of objects, but {self.source or 'the data'} has {has}.")
+        labels, splits = self.labels, self.splits
+        if "masks" in first:
+            labels = (BACKGROUND, *labels)
+            splits = {
+                split: [{**example, "classes": np.asarray(example["classes"]) + 1} for example in examples]
+                for split, examples in splits.items()
+            }
+        maps = ClassMaps(border=len(labels) if border else None, **options)
+        labels = (*labels, BORDER) if border else labels
+        return dataclasses.replace(self, labels=labels, splits=splits, class_maps=maps)
 
     def targets(self, split: str, limit: int | None = None) -> dict[str, np.ndarray]:
         """The labels of a split, in the order `batches` yields them unshuffled.
@@ -159,7 +195,7 @@ class Data:
                     loader.keep(CACHE_BYTES, images=own_size)
                 soft = any(getattr(transform, "mixes", False) for transform in transforms)
                 count = most_objects(examples, transforms) if max_objects is None else max_objects
-                arrays = Targets(examples[0], image_size, len(self.labels), count, soft, mask_stride)
+                arrays = Targets(examples[0], image_size, len(self.labels), count, soft, mask_stride, self.class_maps)
                 augmenter = Augmenter(loader, transforms, arrays, image_size, fitting, images, read)
                 batches = augmenter.batches(indices, batch_size, seed)
             else:

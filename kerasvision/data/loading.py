@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from kerasvision.augment import Example, Fill, keep_visible, move_rest, window
+from kerasvision.class_maps import ClassMaps
 from kerasvision.data.decode import LETTERBOX_GREY, as_pixels, decode_content, placement, to_channels
 from kerasvision.data.inspect import BadFile, Decoder, ImageInfo, inspect_file
 from kerasvision.data.listing import bullet_list
@@ -205,6 +206,7 @@ class Targets:
         max_objects: objects of an image that fit; the largest are kept where there are more.
         soft: whether single labels come with `label_weights`.
         mask_stride: masks have one pixel for so many of the image's, each way; None leaves masks out.
+        class_maps: makes the arrays in place of all this.
     """
 
     def __init__(
@@ -215,8 +217,10 @@ class Targets:
         max_objects: int,
         soft: bool = False,
         mask_stride: int | None = 1,
+        class_maps: ClassMaps | None = None,
     ) -> None:
         count = max_objects
+        self.class_maps = class_maps
         self.max_objects, self.mask_step, self.labels = max_objects, mask_stride or 1, labels
         height, width = (-(-side // self.mask_step) for side in image_size)
         keypoints = example["keypoints"].shape[1] if "keypoints" in example else 0
@@ -238,9 +242,13 @@ class Targets:
             self.spec["label_weights"] = np.float32, (labels,)
         if "boxes" in example:
             self.spec["valid"] = np.bool_, (count,)
+        if class_maps is not None:
+            self.spec = class_maps.spec(image_size)
 
     def __call__(self, example: Example) -> dict[str, np.ndarray]:
         """The arrays of one example."""
+        if self.class_maps is not None:
+            return self.class_maps(example)
         found = len(example["boxes"]) if "boxes" in example else 0
         kept = np.arange(found)
         if found > self.max_objects:

@@ -1,17 +1,23 @@
 """Targets, loss, decode and metrics of semantic segmentation."""
 
-from collections.abc import Sequence
+import functools
+import inspect
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
 from keras import ops
 
+from kerasvision.class_maps import VOID
+from kerasvision.errors import closest
 from kerasvision.registry import register_task
-from kerasvision.segmentation.losses import crossentropy
-from kerasvision.task import Meter, Task, Tensors
+from kerasvision.segmentation.losses import LOSSES
+from kerasvision.segmentation.metrics import SegmentationMeter
+from kerasvision.task import Task, Tensors
 
 # Raw outputs whose names begin so learn as "logits" do, and predict nothing.
 AUXILIARY = "auxiliary"
+LOGITS = "logits"
 
 
 @register_task
@@ -22,11 +28,17 @@ class SegmentationTask(Task):
         num_classes: number of classes K; may be left out where `labels` is given.
         labels: class names in the order of the outputs; "0".."K-1" when None.
         image_size: (H, W) in pixels of what the net sees; `create_model` fills it in.
+        loss: a name of `kerasvision.segmentation.losses.LOSSES`; or several with their weights, {"crossentropy": 1,
+            "dice": 0.5}; or with options of their own too, {"focal": {"weight": 0.5, "gamma": 3}}.
+        class_weights: [K], or {label: weight} with 1 for those left out; for the losses that take them.
+        label_smoothing: of "crossentropy".
         auxiliary_weight: of the losses of auxiliary heads.
         probabilities: whether `decode` gives the probabilities of the classes too.
+        border: label of the pixels between objects, as `Data.with_class_maps` makes them: objects are measured too.
+        min_area: pixels that an object has at least.
 
     Raises:
-        ValueError: fewer than two classes, or contradictory counts.
+        ValueError: fewer than two classes, contradictory counts, or settings of the losses that cannot be.
     """
 
     name = "segmentation"
@@ -38,8 +50,13 @@ class SegmentationTask(Task):
         labels: Sequence[str] | None = None,
         image_size: Sequence[int] = (0, 0),
         *,
+        loss: str | Mapping[str, float | Mapping[str, Any]] = "crossentropy",
+        class_weights: Sequence[float] | Mapping[str, float] | None = None,
+        label_smoothing: float = 0.0,
         auxiliary_weight: float = 0.4,
         probabilities: bool = False,
+        border: str | None = None,
+        min_area: int = 1,
     ) -> None:
         if labels is None and num_classes is None:
             raise ValueError("Give num_classes (an int) or labels (the class names).")
@@ -47,66 +64,124 @@ class SegmentationTask(Task):
             labels = [str(index) for index in range(int(num_classes or 0))]
         if num_classes is not None and num_classes != len(labels):
             raise ValueError(f"num_classes is {num_classes} but {len(labels)} labels were given.")
-        if not 2 <= len(labels) <= 255:
-            raise ValueError(f"Segmentation needs 2 to 255 classes, got {len(labels)}.")
+        if not 2 <= len(labels) <= VOID:
+            raise ValueError(f"Segmentation needs 2 to {VOID} classes, got {len(labels)}. Name the background as well.")
+        if not 0 <= label_smoothing < 1:
+            raise ValueError(f"label_smoothing must lie in [0, 1), got {label_smoothing}.")
+        if auxiliary_weight < 0:
+            raise ValueError(f"auxiliary_weight must not be negative, got {auxiliary_weight}.")
+        if border is not None and border not in labels[1:]:
+            raise ValueError(f'border must be one of the labels behind the first, got "{border}"; they are {labels}.')
         self.labels = tuple(str(label) for label in labels)
         self.image_size = (int(image_size[0]), int(image_size[1]))
+        self.class_weights = _weights_of(class_weights, self.labels)
+        self.label_smoothing = label_smoothing
         self.auxiliary_weight = auxiliary_weight
         self.probabilities = probabilities
-        self.loss_names = ("crossentropy",)
-        self.monitor_names = ()
+        self.border = border
+        self.min_area = min_area
+        self._loss = loss if isinstance(loss, str) else {name: _plain(value) for name, value in loss.items()}
+        common = {"class_weights": self.class_weights, "label_smoothing": label_smoothing or None}
+        self._terms = _terms_of(loss, {key: value for key, value in common.items() if value is not None})
+        self.loss_names = tuple(self._terms)
+        self.monitor_names = ("pixel_accuracy", "batch_mIoU")
         self.primary_metric = "mIoU"
+        self._margin = 0
+
+    def bind(self, margin: int) -> None:
+        """Take what the net that is being built leaves out: so many pixels at each edge of the image.
+
+        A net of valid convolutions says nothing about them: no loss, and void among the classes.
+        """
+        self._margin = margin
 
     def loss(self, targets: Tensors, outputs: Tensors, sample_weight: Any = None) -> Tensors:
-        """The losses on logits, enlarged to the size of the targets.
+        """The losses on logits that are enlarged to the size of the targets, averaged over the images.
 
         Args:
-            targets: {"segmentation": int [B, H, W]}, 255 for void.
-            outputs: {"logits": [B, h, w, K]}, and auxiliary ones.
+            targets: {"segmentation": int [B, H, W]}, 255 for void; "pixel_weights", float [B, H, W], beside it are
+                factors of "crossentropy" and "focal".
+            outputs: {"logits": [B, h, w, K]}; those whose names begin with "auxiliary" have the same losses.
             sample_weight: [B], or None.
 
         Returns:
-            {loss name: scalar}.
+            {loss name: scalar}, times its weight.
         """
-        classes = targets["segmentation"]
-        total: Any = 0.0
-        for name, logits in outputs.items():
-            weight = self.auxiliary_weight if name.startswith(AUXILIARY) else 1.0
-            total = total + weight * crossentropy(classes, resized(logits, classes.shape[1:3]))
-        if sample_weight is not None:
-            total = total * ops.cast(sample_weight, "float32")
-        return {"crossentropy": ops.mean(total)}
+        classes, weights = self._inner(targets["segmentation"]), targets.get("pixel_weights")
+        given = {} if weights is None else {"pixel_weights": self._inner(weights)}
+        heads = [(1.0, outputs[LOGITS])]
+        heads += [(self.auxiliary_weight, outputs[name]) for name in sorted(outputs) if name.startswith(AUXILIARY)]
+        heads = [(weight, resized(logits, classes.shape[1:3])) for weight, logits in heads]
+        values = {}
+        for name, (factor, function) in self._terms.items():
+            taken = given if "pixel_weights" in _options(LOSSES[name]) else {}
+            value = sum(weight * factor * function(classes, logits, **taken) for weight, logits in heads)
+            if sample_weight is not None:
+                value = value * ops.cast(sample_weight, "float32")
+            values[name] = ops.mean(value)
+        return values
 
     def monitors(self, targets: Tensors, outputs: Tensors) -> Tensors:
-        """Nothing yet."""
-        return {}
+        """Share of right pixels, and the mean IoU of the batch alone: that of a whole data set is another figure."""
+        classes = ops.cast(self._inner(targets["segmentation"]), "int32")
+        found = best_class(resized(outputs[LOGITS], classes.shape[1:3]))
+        void, count = ops.equal(classes, VOID), len(self.labels)
+        pairs = ops.where(void, 0, classes) * count + found
+        known = 1 - ops.cast(void, "float32")
+        sums = ops.segment_sum(ops.reshape(known, (-1,)), ops.reshape(pairs, (-1,)), num_segments=count * count)
+        table = ops.reshape(sums, (count, count))
+        hits = ops.diagonal(table)
+        union = ops.sum(table, axis=0) + ops.sum(table, axis=1) - hits
+        occurring = ops.sum(ops.cast(union > 0, "float32"))
+        return {
+            "pixel_accuracy": ops.sum(hits) / ops.maximum(ops.sum(table), 1.0),
+            "batch_mIoU": ops.sum(hits / ops.maximum(union, 1.0)) / ops.maximum(occurring, 1.0),
+        }
 
     def decode(self, outputs: Tensors) -> Tensors:
         """Raw outputs to a class map of the image's size.
 
         Args:
-            outputs: {"logits": [B, h, w, K]}.
+            outputs: {"logits": [B, h, w, K]}; others are not looked at.
 
         Returns:
-            {"classes": int32 [B, H, W]}, and "probabilities" [B, H, W, K] where the task is to give them.
+            {"classes": int32 [B, H, W]}, and "probabilities" [B, H, W, K] where the task is to give them. Where the net
+            says nothing, the class is 255 and the probabilities are 0.
         """
-        logits = resized(outputs["logits"], self.image_size)
+        margin = self._margin
+        logits = resized(outputs[LOGITS], [side - 2 * margin for side in self.image_size])
         found = {"classes": best_class(logits)}
         if self.probabilities:
             found["probabilities"] = ops.softmax(logits, axis=-1)
-        return found
+        if not margin:
+            return found
+        edges = [[0, 0], [margin, margin], [margin, margin], [0, 0]]
+        fills = {"classes": VOID, "probabilities": 0.0}
+        return {
+            name: ops.pad(values, edges[: len(values.shape)], constant_values=fills[name])
+            for name, values in found.items()
+        }
 
-    def meter(self) -> Meter:
-        """Overlaps of the classes."""
-        raise NotImplementedError
+    def _inner(self, values: Any) -> Any:
+        """The part of [B, H, W] that the net says something about."""
+        margin = self._margin
+        return values[:, margin:-margin, margin:-margin] if margin else values
+
+    def meter(self) -> SegmentationMeter:
+        """Overlaps, accuracies and outlines of the classes; with a border class, and "instances" among the targets,
+        those of the objects too.
+        """
+        return SegmentationMeter(self.labels, border=self.border, min_area=self.min_area)
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
+        names = ("label_smoothing", "auxiliary_weight", "probabilities", "border", "min_area")
         return {
             "labels": list(self.labels),
             "image_size": list(self.image_size),
-            "auxiliary_weight": self.auxiliary_weight,
-            "probabilities": self.probabilities,
+            "loss": self._loss,
+            "class_weights": None if self.class_weights is None else list(self.class_weights),
+            **{name: getattr(self, name) for name in names},
         }
 
 
@@ -126,3 +201,53 @@ def best_class(logits: Any) -> Any:
 
         return tf.argmax(logits, axis=-1, output_type=tf.int32)
     return ops.cast(ops.argmax(logits, axis=-1), "int32")
+
+
+def _plain(value: Any) -> Any:
+    return dict(value) if isinstance(value, Mapping) else value
+
+
+def _options(function: Callable[..., Any]) -> list[str]:
+    parameters = inspect.signature(function).parameters.values()
+    return [each.name for each in parameters if each.kind is each.KEYWORD_ONLY]
+
+
+def _weights_of(weights: Any, labels: Sequence[str]) -> tuple[float, ...] | None:
+    if weights is None:
+        return None
+    if isinstance(weights, Mapping):
+        for label in weights:
+            if label not in labels:
+                raise ValueError(f'class_weights names "{label}", which is no label.{closest(label, labels)}')
+        weights = [weights.get(label, 1.0) for label in labels]
+    values = tuple(float(weight) for weight in weights)
+    if len(values) != len(labels) or any(not 0 <= value < float("inf") for value in values) or not any(values):
+        raise ValueError(f"class_weights must be {len(labels)} numbers from 0, one for each class, got {weights}.")
+    return values
+
+
+def _terms_of(loss: Any, common: dict[str, Any]) -> dict[str, tuple[float, Callable[..., Any]]]:
+    """Loss name -> its weight, and the function with its options."""
+    given: dict[str, Any] = {loss: 1.0} if isinstance(loss, str) else dict(loss)
+    if not given:
+        raise ValueError(f"loss must name one loss or more of {', '.join(LOSSES)}, got none.")
+    terms: dict[str, tuple[float, Callable[..., Any]]] = {}
+    used: set[str] = set()
+    for name, value in given.items():
+        if name not in LOSSES:
+            raise ValueError(f'There is no loss "{name}"; known are {", ".join(LOSSES)}.{closest(name, LOSSES)}')
+        options = dict(value) if isinstance(value, Mapping) else {"weight": value}
+        weight = float(options.pop("weight", 1.0))
+        if not 0 <= weight < float("inf"):
+            raise ValueError(f'The weight of the loss "{name}" must be a number from 0, got {weight}.')
+        known = [option for option in _options(LOSSES[name]) if option not in ("pixel_weights", *common)]
+        for option in options:
+            if option not in known:
+                raise ValueError(f'The loss "{name}" has no option "{option}".{closest(option, known)}')
+        shared = {key: each for key, each in common.items() if key in _options(LOSSES[name])}
+        used |= set(shared)
+        terms[name] = weight, functools.partial(LOSSES[name], **options, **shared)
+    if idle := [key for key in common if key not in used]:
+        takers = [name for name, function in LOSSES.items() if idle[0] in _options(function)]
+        raise ValueError(f"{idle[0]} is for the losses {', '.join(takers)}, got loss={loss!r}.")
+    return terms
