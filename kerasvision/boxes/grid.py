@@ -5,6 +5,7 @@ concatenated over the levels. How well anchors fit a data set: `kerasvision.boxe
 """
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Sequence
 
@@ -39,6 +40,14 @@ class Grid:
     def centers(self) -> np.ndarray:
         """float32 [A, 2] in pixels."""
         return (self.boxes[:, :2] + self.boxes[:, 2:]) / 2
+
+    @property
+    def places(self) -> list[tuple[int, int]]:
+        """(places, anchors at each of them) of neighbouring places that have as many, from the first anchor on."""
+        where = np.column_stack([self.centers, self.strides])
+        firsts = np.flatnonzero((np.abs(np.diff(where, axis=0)) > 0.01).any(axis=1)) + 1
+        counts = np.diff([0, *firsts, len(self)])
+        return [(len(list(group)), int(count)) for count, group in itertools.groupby(counts)]
 
 
 def map_shapes(image_size: tuple[int, int], strides: Sequence[int]) -> list[tuple[int, int]]:

@@ -8,6 +8,7 @@ from keras import ops
 
 from kerasvision.boxes.arrays import gather_rows, ratio
 from kerasvision.boxes.coding import decode_deltas
+from kerasvision.boxes.grid import Grid
 
 Tensors = dict[str, Any]
 
@@ -80,6 +81,29 @@ def mean_over(values: Any, chosen: Any) -> Any:
     """Mean of an image's values where they are chosen, 0 where none is: [B, A] and bool [B, A] -> [B]."""
     chosen = ops.cast(chosen, "float32")
     return ratio(ops.sum(values * chosen, axis=1), ops.sum(chosen, axis=1))
+
+
+def best_of_place(scores: Any, grid: Grid) -> Any:
+    """Scores with 0 for the anchors that are not the best of their place, for each class by itself.
+
+    Where every anchor that overlaps an object learns it, a dozen of them find it. What is compared by the suppression
+    is a fixed number, which the rivals of a few clear objects would fill: faint objects would never be looked at.
+
+    Args:
+        scores: [B, A, K].
+        grid: the A anchors.
+
+    Returns:
+        [B, A, K]; equal ones of a place all stay.
+    """
+    parts, start = [], 0
+    for places, anchors in grid.places:
+        own = scores[:, start : start + places * anchors]
+        start += places * anchors
+        table = ops.reshape(own, (-1, places, anchors, scores.shape[-1]))
+        best = ops.cast(table >= ops.max(table, axis=2, keepdims=True), "float32")
+        parts.append(ops.reshape(table * best, (-1, *own.shape[1:])))
+    return ops.concatenate(parts, axis=1) if len(parts) > 1 else parts[0]
 
 
 def chosen_boxes(deltas: Any, anchors: Any, variances: Sequence[float]) -> Callable[[Any], Any]:

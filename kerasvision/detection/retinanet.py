@@ -11,7 +11,7 @@ from kerasvision.boxes.losses import overlap_loss, smooth_l1
 from kerasvision.boxes.matching import Match, gather_objects, match_overlaps
 from kerasvision.detection.heads import retinanet_head
 from kerasvision.detection.losses import class_targets, focal_loss
-from kerasvision.detection.method import Method, Tensors, chosen_boxes, per_positive
+from kerasvision.detection.method import Method, Tensors, best_of_place, chosen_boxes, per_positive
 from kerasvision.detection.task import DetectionTask
 from kerasvision.layers.pyramid import feature_pyramid, with_extra_levels
 from kerasvision.registry import build_backbone, register
@@ -88,9 +88,9 @@ class FocalAnchors(Method):
         }
 
     def candidates(self, outputs: Tensors) -> tuple[Any, Any]:
-        """The boxes of chosen anchors, and the sigmoids of the classes of all."""
+        """The boxes of chosen anchors; the sigmoids of the classes of the best anchor of each place."""
         boxes = chosen_boxes(outputs["box_deltas"], self.grid.boxes, self.variances)
-        return boxes, ops.sigmoid(outputs["class_logits"])
+        return boxes, best_of_place(ops.sigmoid(outputs["class_logits"]), self.grid)
 
 
 @register("retinanet", kind="detection", input_shape=(512, 512, 3))

@@ -101,3 +101,12 @@ def test_an_image_smaller_than_the_largest_stride_has_one_cell_there():
 def test_wrong_levels(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_places_count_the_anchors_around_each_centre():
+    assert grid.ssd300_grid().places == [(38 * 38, 4), (19 * 19 + 10 * 10 + 5 * 5, 6), (3 * 3 + 1, 4)]
+    assert grid.retinanet_grid((480, 640)).places == [(60 * 80 + 30 * 40 + 15 * 20 + 8 * 10 + 4 * 5, 9)]
+    assert grid.Grid(np.float32([[0, 0, 9, 9], [1, 1, 8, 8], [2, 0, 9, 9]]), np.float32([4, 4, 4])).places == [
+        (1, 2),
+        (1, 1),
+    ]

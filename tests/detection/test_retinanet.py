@@ -8,6 +8,7 @@ import kerasvision as kv
 from kerasvision.boxes.grid import retinanet_grid
 from kerasvision.boxes.overlap import pairwise_iou
 from kerasvision.detection.losses import focal_loss, sigmoid_cross_entropy
+from kerasvision.detection.retinanet import FocalAnchors
 from kerasvision.detection.task import DetectionTask
 
 SIZE = (64, 96)
@@ -199,3 +200,27 @@ def test_backbones():
         kv.create_model("retinanet", num_classes=2, backbone="mobilenet_v2", backbone_arguments={"alfa": 1})
     with pytest.raises(kv.registry.WeightsError, match='no weights "coco"'):
         kv.create_model("retinanet", num_classes=2, backbone="efficientnet_lite0", weights="coco")
+
+
+def test_a_place_gives_its_best_anchor_of_each_class_to_the_suppression():
+    method = FocalAnchors(retinanet_grid((64, 64)), 2)
+    logits = np.random.default_rng(0).normal(size=(2, len(method.grid), 2)).astype(np.float32)
+    deltas = np.zeros((2, len(method.grid), 4), np.float32)
+    scores = np.asarray(method.candidates({"class_logits": logits, "box_deltas": deltas})[1])
+    all_scores = (1 / (1 + np.exp(-logits))).reshape(2, -1, 9, 2)
+    best = all_scores == all_scores.max(axis=2, keepdims=True)
+    np.testing.assert_allclose(scores, np.where(best, all_scores, 0).reshape(scores.shape), rtol=1e-6)
+
+
+def test_many_rivals_of_one_object_leave_room_for_another():
+    """A clear object that thousands of anchors find, and a faint one that is found by one."""
+    task, grid = DetectionTask(num_classes=1, image_size=(128, 128)), retinanet_grid((128, 128))
+    task.bind(FocalAnchors(grid, 1))
+    overlap = pairwise_iou(grid.boxes.astype(float), np.float64([[10, 10, 42, 42], [96, 96, 128, 128]]))
+    logits = np.where(overlap[:, 0] > 0.05, 2 + overlap[:, 0], -9.0)
+    logits[overlap[:, 1].argmax()] = -3
+    outputs = {"class_logits": logits[None, :, None], "box_deltas": np.zeros((1, len(grid), 4))}
+    assert (logits > 0).sum() > task.candidates
+    found = task.decode({name: values.astype(np.float32) for name, values in outputs.items()})
+    boxes, scores = (np.asarray(found[name])[0] for name in ("boxes", "scores"))
+    assert pairwise_iou(boxes[scores > 0] * 128.0, np.float64([[96, 96, 128, 128]])).max() > 0.6
