@@ -27,8 +27,9 @@ recipe = Recipe(
             "levels": ["P3", "P4", "P5"],
             "anchor_size": 2.5,
             "scales": [1.0, 1.4],
-            "proposals": 100,
-            "candidates": 150,
+            "proposals": 300,
+            "level_candidates": 500,
+            "candidates": 600,
             "bin_samples": 1,
             "separable": True,
             "normalized": True,
@@ -36,7 +37,7 @@ recipe = Recipe(
         },
     ),
     train=TrainRecipe(
-        epochs=22,
+        epochs=20,
         batch_size=4,
         optimizer="adam",
         learning_rate=0.001,
@@ -45,6 +46,6 @@ recipe = Recipe(
         ema=0.99,
         clip_norm=10.0,
     ),
-    quantize=QuantizeRecipe(epochs=2, learning_rate=1e-4),
+    quantize=QuantizeRecipe(epochs=2, learning_rate=2e-5),
     export=ExportRecipe(formats=(("tflite", "none"), ("tflite", "int8"), ("tflite", "qat"))),
 )

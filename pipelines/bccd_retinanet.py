@@ -29,6 +29,7 @@ recipe = Recipe(
             "anchor_size": 4.0,
             "box_loss": "giou",
             "suppression": "soft",
+            "candidates": 500,
         },
     ),
     train=TrainRecipe(
@@ -41,6 +42,6 @@ recipe = Recipe(
         ema=0.99,
         clip_norm=10.0,
     ),
-    quantize=QuantizeRecipe(epochs=2, learning_rate=1e-4),
+    quantize=QuantizeRecipe(epochs=2, learning_rate=2e-5),
     export=ExportRecipe(formats=(("tflite", "none"), ("tflite", "int8"), ("tflite", "qat"))),
 )

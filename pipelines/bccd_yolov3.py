@@ -23,6 +23,7 @@ recipe = Recipe(
         arguments={
             "backbone": "efficientnet_lite0",
             "suppression": "soft",
+            "sigma": 0.3,
             "filters": [64, 96, 128],
             "anchors": [[19, 18], [24, 23], [47, 44], [55, 39], [42, 53], [55, 49], [52, 54], [62, 58], [109, 100]],
         },
@@ -37,6 +38,6 @@ recipe = Recipe(
         ema=0.99,
         clip_norm=10.0,
     ),
-    quantize=QuantizeRecipe(epochs=2, learning_rate=1e-4),
+    quantize=QuantizeRecipe(epochs=2, learning_rate=2e-5),
     export=ExportRecipe(formats=(("tflite", "none"), ("tflite", "int8"), ("tflite", "qat"))),
 )

@@ -143,7 +143,7 @@ def faster_rcnn(
     scales: Sequence[float] = (1.0,),
     ratios: Sequence[float] = RATIOS,
     proposals: int = 300,
-    candidates: int = 300,
+    level_candidates: int = 300,
     samples: int = 512,
     head_widths: Sequence[int] = (1024, 1024),
     canonical_size: float = 224.0,
@@ -169,7 +169,8 @@ def faster_rcnn(
         scales: of the anchors of one level.
         ratios: height / width of the anchors.
         proposals: an image, 1,000 in the paper; the second stage costs in proportion.
-        candidates: of each level before the suppression, 1,000 in the paper.
+        level_candidates: proposals of each level before their suppression, 1,000 in the paper. Where they are few beside
+            the objects, the rivals of clear ones keep faint ones out, here as among the task's `candidates`.
         samples: proposals of an image that count in the loss.
         head_widths: units of the hidden layers of the second stage.
         canonical_size: side in pixels of the boxes that take their features from P4; 224 suits images of 800 pixels.
@@ -192,7 +193,7 @@ def faster_rcnn(
         levels=tuple(levels),
         anchors=anchors,
         proposals=proposals,
-        candidates=candidates,
+        candidates=level_candidates,
         head_widths=head_widths,
         canonical_size=canonical_size,
         bin_samples=bin_samples,

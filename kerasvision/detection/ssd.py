@@ -15,7 +15,7 @@ from kerasvision.boxes.grid import Grid, ssd300_grid, ssd512_grid, ssdlite_grid
 from kerasvision.boxes.losses import smooth_l1
 from kerasvision.boxes.matching import Match, gather_objects, match_overlaps
 from kerasvision.detection.heads import PRIOR, ssd_head
-from kerasvision.detection.method import Method, Tensors, best_of_place, chosen_boxes, per_positive
+from kerasvision.detection.method import Method, Tensors, chosen_boxes, per_positive
 from kerasvision.detection.retinanet import FocalAnchors
 from kerasvision.detection.task import DetectionTask
 from kerasvision.errors import UnknownNameError, closest
@@ -88,12 +88,11 @@ class MultiBox(Method):
         }
 
     def candidates(self, outputs: Tensors) -> tuple[Any, Any]:
-        """The boxes of chosen default boxes; softmax of the best of each place, 0 for the background."""
+        """The boxes of chosen default boxes, and the shares of the softmax of all; the background's are 0."""
         boxes = chosen_boxes(outputs["box_deltas"], self.grid.boxes, self.variances)
         # Cutting the background off would take a phone four times as long.
         objects = np.arange(self.classes + 1) < self.classes
-        scores = ops.softmax(outputs["class_logits"], axis=-1) * objects.astype(np.float32)
-        return boxes, best_of_place(scores, self.grid)
+        return boxes, ops.softmax(outputs["class_logits"], axis=-1) * objects.astype(np.float32)
 
 
 def hardest(values: Any, allowed: Any, count: Any) -> Any:
