@@ -169,8 +169,8 @@ def faster_rcnn(
         scales: of the anchors of one level.
         ratios: height / width of the anchors.
         proposals: an image, 1,000 in the paper; the second stage costs in proportion.
-        level_candidates: proposals of each level before their suppression, 1,000 in the paper. Where they are few beside
-            the objects, the rivals of clear ones keep faint ones out, here as among the task's `candidates`.
+        level_candidates: of each level before their suppression, 1,000 in the paper. Where they are few beside the
+            objects, the rivals of clear ones keep faint ones out; the same goes for the task's `candidates`.
         samples: proposals of an image that count in the loss.
         head_widths: units of the hidden layers of the second stage.
         canonical_size: side in pixels of the boxes that take their features from P4; 224 suits images of 800 pixels.
