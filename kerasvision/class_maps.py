@@ -8,6 +8,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from kerasvision.errors import RecipeError, closest
 from kerasvision.masks import PackedMasks
 
 VOID = 255
@@ -23,7 +24,7 @@ class ClassMaps:
     """How the objects of an example become a class for each pixel, after augmentation.
 
     Args:
-        border: class of the pixels between objects; None for none.
+        border: whether pixels between objects are a class of their own, the last one.
         width: of `border_pixels`.
         outline: of `border_pixels`.
         weights: whether there are "pixel_weights" too, those of `border_weights`.
@@ -32,7 +33,7 @@ class ClassMaps:
         sigma: of `border_weights`.
     """
 
-    border: int | None = None
+    border: bool = True
     width: float = 2.0
     outline: bool = True
     weights: bool = False
@@ -55,26 +56,44 @@ class ClassMaps:
         }
         return arrays | ({"pixel_weights": (np.float32, size)} if self.weights else {})
 
-    def __call__(self, example: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    def __call__(self, example: Mapping[str, Any], classes: int) -> dict[str, np.ndarray]:
         """The arrays of `spec`: classes, the number of the object from 1 (0 where there is none), and weights.
 
         Args:
             example: with "masks" and "classes", whose crowds become void; or with a "segmentation", whose objects are
                 the connected pixels of each class but the first.
+            classes: number of classes, with the border.
         """
         if "masks" in example:
-            instances, classes = _of_masks(example)
+            instances, segmentation = _of_masks(example)
         else:
-            classes = example["segmentation"].copy()
-            instances = components(classes)
-        if self.border is not None:
-            classes[border_pixels(instances, self.width, outline=self.outline) & (classes != VOID)] = self.border
-        arrays = {"segmentation": classes, "instances": instances}
+            segmentation = example["segmentation"].copy()
+            instances = components(segmentation)
+        if self.border:
+            between = border_pixels(instances, self.width, outline=self.outline)
+            segmentation[between & (segmentation != VOID)] = classes - 1
+        arrays = {"segmentation": segmentation, "instances": instances}
         if self.weights:
             table = np.ones(VOID + 1, np.float32)
             table[: len(self.class_weights or ())] = self.class_weights or ()
-            arrays["pixel_weights"] = border_weights(instances, self.w0, self.sigma, table[classes])
+            arrays["pixel_weights"] = border_weights(instances, self.w0, self.sigma, table[segmentation])
         return arrays
+
+
+def class_maps(options: Mapping[str, Any]) -> ClassMaps:
+    """`ClassMaps` as a recipe asks for them.
+
+    Raises:
+        RecipeError: an unknown argument (the closest names are given), or a value that cannot be.
+    """
+    names = {field.name for field in dataclasses.fields(ClassMaps)}
+    for name in options:
+        if name not in names:
+            raise RecipeError(f'data.class_maps has no argument "{name}".{closest(name, names)}')
+    try:
+        return ClassMaps(**options)
+    except (TypeError, ValueError) as error:
+        raise RecipeError(f"data.class_maps: {error}") from error
 
 
 def _of_masks(example: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from kerasvision.class_maps import class_maps
 from kerasvision.data import Data, load_data, save_split
 from kerasvision.errors import DataError
 from kerasvision.recipe import DataRecipe, Recipe, load_recipe
@@ -37,7 +38,7 @@ def load_recipe_data(
     data: DataRecipe, format: str | None = None, on_bad_files: Literal["stop", "skip"] | None = None
 ) -> Data:
     """The data of a recipe, split as in its run; `format` and `on_bad_files` override what it says."""
-    return load_data(
+    loaded = load_data(
         data.source,
         format or data.format,
         validation_fraction=data.validation_fraction,
@@ -51,6 +52,7 @@ def load_recipe_data(
         split_file=data.split_file,
         frame_step=data.frame_step,
     )
+    return loaded if data.class_maps is None else loaded.with_class_maps(class_maps(data.class_maps))
 
 
 def load_run_data(data: DataRecipe, split: Path) -> Data:

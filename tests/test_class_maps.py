@@ -4,11 +4,13 @@ import numpy as np
 import pytest
 from scipy.ndimage import distance_transform_edt
 
-from kerasvision.class_maps import ClassMaps, border_pixels, border_weights, components, disc, label_map
+from kerasvision.class_maps import ClassMaps, border_pixels, border_weights, class_maps, components, disc, label_map
 from kerasvision.data import load_arrays
 from kerasvision.data.dataset import Data
-from kerasvision.errors import DataError
+from kerasvision.errors import DataError, RecipeError
 from kerasvision.masks import PackedMasks, encode_mask
+from kerasvision.recipe import DataRecipe
+from kerasvision.run_data import load_recipe_data
 
 SQUARES = ((slice(2, 12), slice(2, 12)), (slice(2, 12), slice(13, 24)), (slice(16, 30), slice(5, 25)))
 
@@ -85,24 +87,23 @@ def example(masks, classes, crowd):
 
 
 def test_class_maps():
-    arrays = ClassMaps(border=3, width=1, weights=True, class_weights=(0.5, 2.0))(
-        example(squares(), [1, 2, 1], [0, 0, 1])
-    )
+    maps = ClassMaps(width=1, weights=True, class_weights=(0.5, 2.0))
+    arrays = maps(example(squares(), [1, 2, 1], [0, 0, 1]), 4)
     classes, instances = arrays["segmentation"], arrays["instances"]
     assert (classes[SQUARES[2]] == 255).all() and not instances[SQUARES[2]].any()
     assert (classes[3:11, 3:11] == 1).all() and (classes[3:11, 14:23] == 2).all() and (classes[2, 2:12] == 3).all()
     assert (instances[SQUARES[0]] == 1).all() and (instances[SQUARES[1]] == 2).all()
     np.testing.assert_allclose(arrays["pixel_weights"][[5, 0, 2], [5, 31, 2]], [2, 0.5, 1], atol=1e-3)
-    spec = ClassMaps(border=3, weights=True).spec((32, 32))
+    spec = maps.spec((32, 32))
     assert {name: (values.dtype, values.shape) for name, values in arrays.items()} == {
         name: (np.dtype(kind), shape) for name, (kind, shape) in spec.items()
     }
-    plain = ClassMaps()(example(squares(), [1, 2, 1], [0, 0, 0]))
+    plain = ClassMaps(border=False)(example(squares(), [1, 2, 1], [0, 0, 0]), 3)
     assert set(plain) == {"segmentation", "instances"} and set(np.unique(plain["segmentation"])) == {0, 1, 2}
 
 
 def test_class_maps_without_objects_and_bad_settings():
-    arrays = ClassMaps(border=2, weights=True)(example(np.zeros((0, 8, 8), np.uint8), np.zeros(0, int), []))
+    arrays = ClassMaps(weights=True)(example(np.zeros((0, 8, 8), np.uint8), np.zeros(0, int), []), 3)
     assert not arrays["segmentation"].any() and not arrays["instances"].any() and (arrays["pixel_weights"] == 1).all()
     with pytest.raises(ValueError, match="width of 1 pixel"):
         ClassMaps(width=0)
@@ -123,12 +124,12 @@ def instances_data():
 
 
 def test_data_with_class_maps():
-    data = instances_data().with_class_maps(width=1, weights=True)
+    data = instances_data().with_class_maps(ClassMaps(width=1, weights=True))
     assert data.labels == ("background", "cell", "border")
     images, targets = next(iter(data.batches("validation", image_size=(32, 32), batch_size=1)))
     assert set(targets) == {"segmentation", "instances", "pixel_weights"}
     assert images.shape == (1, 32, 32, 3) and targets["segmentation"].dtype == "uint8"
-    expected = ClassMaps(border=2, width=1)(example(squares(), [1, 1, 1], [0, 0, 0]))
+    expected = ClassMaps(width=1)(example(squares(), [1, 1, 1], [0, 0, 0]), 3)
     np.testing.assert_array_equal(targets["segmentation"][0], expected["segmentation"])
     np.testing.assert_array_equal(targets["instances"][0], expected["instances"])
     # A border keeps its width whatever the image is scaled by.
@@ -144,7 +145,7 @@ def test_data_of_class_maps_gets_borders_and_weights():
     classes = (numbered(squares()) > 0).astype(np.uint8)
     classes[31] = 255
     one = {"image": np.zeros((32, 32, 3), np.uint8), "segmentation": classes, "key": "one"}
-    data = Data(("none", "cell"), {"train": [one]}).with_class_maps(width=1, outline=False)
+    data = Data(("none", "cell"), {"train": [one]}).with_class_maps(ClassMaps(width=1, outline=False))
     assert data.labels == ("none", "cell", "border")
     _, targets = next(iter(data.batches("train", image_size=(32, 32), batch_size=1)))
     found = targets["segmentation"][0].numpy()
@@ -157,3 +158,17 @@ def test_data_that_has_no_masks():
         digits.with_class_maps()
     with pytest.raises(DataError, match="class maps already"):
         instances_data().with_class_maps().with_class_maps()
+
+
+def test_recipes_ask_for_class_maps():
+    maps = class_maps({"width": 1, "weights": True, "class_weights": [1, 2]})
+    assert maps == ClassMaps(width=1, weights=True, class_weights=[1, 2]) and maps.border
+    with pytest.raises(DataError, match="no masks, only"):
+        load_recipe_data(DataRecipe("digits", class_maps={}))
+    for wrong, words in (
+        ({"widht": 1}, '"widht".*width'),
+        ({"width": 0}, "width of 1 pixel"),
+        ({"width": "a"}, "maps"),
+    ):
+        with pytest.raises(RecipeError, match=words):
+            load_recipe_data(DataRecipe("digits", class_maps=wrong))

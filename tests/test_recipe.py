@@ -47,6 +47,7 @@ FULL = Recipe(
         sampling="repeat_factor",
         augment=("flip", {"name": "crop", "padding": 4}),
         max_objects=50,
+        class_maps={"width": 1.5},
         cache=False,
     ),
     model=ModelRecipe(

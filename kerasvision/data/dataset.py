@@ -79,19 +79,18 @@ class Data:
                         f"0..{len(self.labels) - 1}."
                     )
 
-    def with_class_maps(self, *, border: bool = True, **options: Any) -> "Data":
+    def with_class_maps(self, maps: ClassMaps | None = None) -> "Data":
         """The same images for segmentation: objects become classes of pixels, with a class that keeps them apart.
 
         Maps are made after augmentation, so that borders have their width whatever an image was scaled by. Objects of
         sets without masks are the connected pixels of each class but the first.
 
         Args:
-            border: whether there is a class for the pixels between objects, the last one.
-            **options: of `kerasvision.class_maps.ClassMaps`: `width`, `outline`, `weights` and others.
+            maps: how; `ClassMaps()` when None.
 
         Returns:
             A set with the labels "background", those of the objects, and "border". `batches` gives "segmentation",
-            "instances" int32 [B, H, W] (the number of the object, 0 where there is none) and, with `weights`,
+            "instances" int32 [B, H, W] (the number of the object, 0 where there is none) and, with `maps.weights`,
             "pixel_weights" float32 [B, H, W].
 
         Raises:
@@ -108,8 +107,8 @@ class Data:
                 split: [{**example, "classes": np.asarray(example["classes"]) + 1} for example in examples]
                 for split, examples in splits.items()
             }
-        maps = ClassMaps(border=len(labels) if border else None, **options)
-        labels = (*labels, BORDER) if border else labels
+        maps = maps or ClassMaps()
+        labels = (*labels, BORDER) if maps.border else labels
         return dataclasses.replace(self, labels=labels, splits=splits, class_maps=maps)
 
     def targets(self, split: str, limit: int | None = None) -> dict[str, np.ndarray]:

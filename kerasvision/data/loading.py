@@ -248,7 +248,7 @@ class Targets:
     def __call__(self, example: Example) -> dict[str, np.ndarray]:
         """The arrays of one example."""
         if self.class_maps is not None:
-            return self.class_maps(example)
+            return self.class_maps(example, self.labels)
         found = len(example["boxes"]) if "boxes" in example else 0
         kept = np.arange(found)
         if found > self.max_objects:

@@ -40,6 +40,8 @@ class DataRecipe:
         max_objects: of a training image count at most so many, the largest; all when None. The time and memory of a
             detector's step grow with the image that has the most.
         cache: whether decoded images may be kept in memory.
+        class_maps: arguments of `kerasvision.class_maps.ClassMaps`, such as {"width": 2}: objects become classes of
+            pixels, for segmentation; they stay what they are when None.
     """
 
     source: str
@@ -58,6 +60,7 @@ class DataRecipe:
     augment: tuple[str | dict[str, Any], ...] = ()
     max_objects: Count | None = None
     cache: bool = True
+    class_maps: dict[str, Any] | None = None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -3,19 +3,20 @@
 import cv2
 import numpy as np
 
-from kerasvision.class_maps import VOID, components, disc
+from kerasvision.class_maps import VOID, components
 from kerasvision.masks import PackedMasks
 
 # Overlaps of the 2018 Data Science Bowl.
 THRESHOLDS = tuple(np.arange(10) * 0.05 + 0.5)
 _CROSS = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
+_SQUARE = np.ones((3, 3), np.uint8)
 
 
 def find_objects(
     classes: np.ndarray,
     *,
     border: int | None = None,
-    min_distance: float | None = None,
+    neck: float | None = None,
     probabilities: np.ndarray | None = None,
     min_area: int = 1,
     background: int = 0,
@@ -28,8 +29,8 @@ def find_objects(
     Args:
         classes: int [H, W], class indices; 255 is void.
         border: class of the pixels between objects; None where there is none.
-        min_distance: objects are split where they are narrow, by a watershed on the distance to their outline whose
-            basins begin at least so many pixels from each other; None splits nothing.
+        neck: objects are split where they are narrow, by a watershed on the distance to their outline: where that is so
+            many pixels shorter than in the middle of the smaller part, such as 0.75. None splits nothing.
         probabilities: float [H, W, K]: the border goes to the objects from where they are likely to where they are not,
             not simply to the nearest.
         min_area: pixels that an object has at least.
@@ -43,16 +44,20 @@ def find_objects(
     inside = classes if border is None else np.where(classes == border, background, classes)
     # Two insides that touch at a corner lie on both sides of a thin border.
     labels = components(inside, background, connectivity=8 if border is None else 4)
-    if min_distance is not None:
+    if neck is not None:
         away = cv2.distanceTransform((labels > 0).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
-        peaks = (away > 0) & (away >= cv2.dilate(away, disc(min_distance)))
-        labels = grow(components(peaks.astype(np.uint8)), labels > 0, away)
+        whole = labels > 0
+        labels = _with_rest(grow(components(peaks(away, neck).astype(np.uint8)), whole, away), whole)
     if border is not None:
         likely = None if probabilities is None else 1 - probabilities[..., background] - probabilities[..., border]
-        labels = grow(labels, foreground, likely)
-        alone = components((foreground & (labels == 0)).astype(np.uint8))
-        labels = np.where(alone > 0, alone + labels.max(initial=0), labels)
+        labels = _with_rest(grow(labels, foreground, likely), foreground)
     return without_small(labels, min_area)
+
+
+def _with_rest(labels: np.ndarray, region: np.ndarray) -> np.ndarray:
+    """Labels and, as objects of their own, the connected pixels of the region that have none."""
+    rest = components((region & (labels == 0)).astype(np.uint8))
+    return np.where(rest > 0, rest + labels.max(initial=0), labels)
 
 
 def grow(seeds: np.ndarray, region: np.ndarray, height: np.ndarray | None = None, levels: int = 32) -> np.ndarray:
@@ -81,6 +86,29 @@ def grow(seeds: np.ndarray, region: np.ndarray, height: np.ndarray | None = None
                 break
             labels[new] = reached[new]
     return labels.astype(np.int32)
+
+
+def peaks(height: np.ndarray, depth: float) -> np.ndarray:
+    """Tops of the hills from which every way to a higher one goes down by `depth` first (h-maxima).
+
+    Args:
+        height: float32 [H, W], 0 where there is no hill.
+        depth: above 0, in units of the height.
+
+    Returns:
+        bool [H, W]; what lies less than `depth` below a top, and is connected with it, belongs to it.
+    """
+    cut = _reconstruct(np.maximum(height - depth, 0), height)
+    return (cut > _reconstruct(np.maximum(cut - 1e-3, 0), cut)) & (height > 0)
+
+
+def _reconstruct(low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """Morphological reconstruction: `low` spreads as far as `high` lets it (Vincent, 1993)."""
+    while True:
+        spread = np.minimum(cv2.dilate(low, _SQUARE), high)
+        if (spread == low).all():
+            return low
+        low = spread
 
 
 def without_small(labels: np.ndarray, min_area: int) -> np.ndarray:

@@ -232,7 +232,7 @@ def outline_scores(truth: np.ndarray, found: np.ndarray, classes: int, tolerance
     edges = _edges(truth), _edges(found)
     scores = np.full(classes, np.nan)
     for index in np.unique(np.concatenate([truth[edges[0]], found[edges[1]]])):
-        true, guessed = edges[0] & (truth == index), edges[1] & (found == index)
+        true, guessed = _cropped(edges[0] & (truth == index), edges[1] & (found == index))
         recall, precision = _near(true, guessed, radius), _near(guessed, true, radius)
         scores[index] = 2 * precision * recall / (precision + recall) if precision + recall else 0.0
     return scores
@@ -250,6 +250,12 @@ def _edges(classes: np.ndarray) -> np.ndarray:
         edges[first] |= differs
         edges[second] |= differs
     return edges
+
+
+def _cropped(*points: np.ndarray) -> list[np.ndarray]:
+    """The part of maps [H, W] that all their points lie in: distances take time."""
+    left, top, width, height = cv2.boundingRect(np.logical_or.reduce(points).astype(np.uint8))
+    return [each[top : top + height, left : left + width] for each in points]
 
 
 def _near(points: np.ndarray, others: np.ndarray, radius: float) -> float:

@@ -11,6 +11,7 @@ from kerasvision.segmentation.instances import (
     grow,
     masks_of,
     object_overlaps,
+    peaks,
     without_small,
 )
 
@@ -72,7 +73,7 @@ def test_void_is_no_object():
 def test_watershed_splits_at_the_neck():
     truth = discs((20, 32, 15), (41, 32, 9))
     mask = (truth > 0).astype(np.uint8)
-    found = find_objects(mask, min_distance=5)
+    found = find_objects(mask, neck=0.75)
     assert found.max() == 2
     np.testing.assert_array_equal(found > 0, mask > 0)
     # The narrowest place lies where the circles cross, not half-way between the centres.
@@ -82,7 +83,21 @@ def test_watershed_splits_at_the_neck():
 
 
 def test_a_disc_is_not_split():
-    assert find_objects((discs((32, 32, 20)) > 0).astype(np.uint8), min_distance=5).max() == 1
+    assert find_objects((discs((32, 32, 20)) > 0).astype(np.uint8), neck=0.75).max() == 1
+
+
+def test_objects_that_are_narrow_everywhere_are_kept():
+    classes = np.zeros((16, 40), np.uint8)
+    classes[2, 2:38], classes[5:15, 5:15] = 1, 1
+    assert find_objects(classes, neck=3).max() == 2
+
+
+def test_peaks_are_as_deep_as_wanted():
+    height = np.array([[0, 3, 5, 4, 6, 6, 2, 4, 0, 1, 0]], np.float32)
+    tops = {depth: np.flatnonzero(peaks(height, depth)[0]).tolist() for depth in (0.5, 1, 2, 9)}
+    # What is connected with a top and less than the depth below it belongs to it.
+    assert tops == {0.5: [2, 4, 5, 7, 9], 1: [4, 5, 7], 2: [2, 3, 4, 5], 9: []}
+    assert not peaks(np.zeros((3, 3), np.float32), 1).any()
 
 
 def test_probabilities_draw_the_line():

@@ -174,7 +174,7 @@ def test_objects_are_measured_with_a_border_class():
     masks = np.zeros((3, 40, 40), np.uint8)
     masks[0, 2:18, 2:18] = masks[1, 2:18, 18:34] = masks[2, 25:37, 5:30] = 1
     example = {"masks": PackedMasks.pack(masks), "classes": np.ones(3, int)}
-    arrays = {name: values[None] for name, values in ClassMaps(border=2, width=1)(example).items()}
+    arrays = {name: values[None] for name, values in ClassMaps(width=1)(example, 3).items()}
     meter = SegmentationMeter(("background", "cell", "border"), border="border")
     meter.update(arrays, {"classes": arrays["segmentation"]})
     perfect = meter.result()
