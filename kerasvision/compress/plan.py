@@ -109,17 +109,23 @@ class Plan:
 
         def find(key: int) -> int:
             while parent[key] != key:
-                key = parent[key] = parent[parent[key]]
+                parent[key] = parent[parent[key]]
+                key = parent[key]
             return key
 
         for node in nodes:
             tied = self._calls[id(node.layer)][:1]
-            if isinstance(node.layer, (*SAME_VALUES, *SAME_RANGE)):
+            if hands_values_on(node.layer) or isinstance(node.layer, SAME_RANGE):
                 tied = [*tied, *node.inputs]
             for other in tied:
                 parent[find(id(other))] = find(id(node))
         groups: dict[int, RangeGroup] = {}
         return {id(node): groups.setdefault(find(id(node)), RangeGroup()) for node in nodes}
+
+
+def hands_values_on(layer: tf_keras.layers.Layer) -> bool:
+    """Whether the layer gives its input's values, or a part of them."""
+    return isinstance(layer, SAME_VALUES) or (isinstance(layer, Adopted) and layer.quantization == "values")
 
 
 def is_float(layer: tf_keras.layers.Layer) -> bool:

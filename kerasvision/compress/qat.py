@@ -157,15 +157,18 @@ class QuantizedModel(TwinModel):
 
         @tf.function(autograph=False)
         def extremes(batch: Any) -> Any:
-            seen: dict[str, Any] = {}
+            lowest: dict[str, Any] = {}
+            highest: dict[str, Any] = {}
 
             def note(name: str, values: Any, quantized: Any) -> Any:
-                seen[name] = tf.stack([tf.reduce_min(values), tf.reduce_max(values)])
+                # A shared layer is called once for each level.
+                lowest[name] = tf.minimum(lowest.get(name, np.inf), tf.reduce_min(values))
+                highest[name] = tf.maximum(highest.get(name, -np.inf), tf.reduce_max(values))
                 return values
 
             with observed(note):
                 self(batch, training=False)
-            return tf.stack([seen[name] for name in ranges])  # [ranges, 2]
+            return tf.stack([[lowest[name], highest[name]] for name in ranges])  # [ranges, 2]
 
         found = [
             extremes(tf.constant(images[start : start + batch_size], tf.float32)).numpy()

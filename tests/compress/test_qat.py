@@ -9,6 +9,18 @@ import tensorflow as tf
 import kerasvision as kv
 from kerasvision.compress.quantizers import observed
 from kerasvision.errors import QuantizationError
+from kerasvision.preprocessing import Preprocessing
+from kerasvision.registry import register
+
+
+@register("test_shared_convolution", input_shape=(16, 16, 1), preprocessing=Preprocessing())
+def shared_convolution(x, *, weights=None):
+    shared = keras.layers.Conv2D(4, 1, name="shared")
+    parts = []
+    for size in (1, 4, 8):
+        y = keras.layers.MaxPooling2D(size, name=f"pool_{size}")(x)
+        parts.append(keras.layers.GlobalAveragePooling2D(keepdims=True, name=f"mean_{size}")(shared(y)))
+    return {"P5": keras.layers.Add(name="sum")(parts)}
 
 
 def batches(count=64, shape=(8, 8, 1), classes=3, batch=16, seed=0):
@@ -166,6 +178,27 @@ def test_calibration_finds_the_ranges_of_the_float_model(trained):
     logits = trained.predict(images, verbose=0)["logits"]
     assert quantized.ranges()["logits/output"] == pytest.approx((logits.min(), logits.max()), rel=1e-4)
     np.testing.assert_allclose(quantized(images)["logits"], logits, atol=0.05 * np.abs(logits).max())
+
+
+def test_calibration_sees_every_call_of_a_shared_layer():
+    model = kv.create_model("test_shared_convolution", num_classes=2)
+    images = np.random.default_rng(0).uniform(0, 255, (4, 16, 16, 1)).astype("float32")
+    quantized = kv.quantize(model)
+    quantized.calibrate(images)
+    shared = model.get_layer("shared")
+    values = np.concatenate([np.ravel(shared(keras.ops.max_pool(images / 255, size, size))) for size in (1, 4, 8)])
+    assert quantized.ranges()["shared/output"] == pytest.approx((values.min(), values.max()), rel=1e-4)
+
+
+def test_a_shared_layer_has_one_range_with_what_joins_its_results():
+    small = {"backbone": "small_cnn", "backbone_arguments": {"filters": (8, 8, 8, 8, 8), "depth": 1}}
+    model = kv.create_model(
+        "retinanet", num_classes=2, input_shape=(32, 32, 3), levels=("P3", "P4"), filters=8, depth=1, **small
+    )
+    quantized = kv.quantize(model)
+    for name in ("box_deltas", "class_logits"):
+        first, last = (quantized.quantizers[f"{layer}/output"] for layer in (f"head_{name}_conv", name))
+        assert first.group is last.group and len(first.group.members) == 2
 
 
 def test_sensitivity_finds_the_layer_that_costs_most(trained):
