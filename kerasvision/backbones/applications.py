@@ -132,13 +132,13 @@ def automatic_names(net: keras.Model, kind: str) -> list[str]:
     return sorted(names, key=lambda name: int((re.findall(r"_(\d+)$", name) or ["0"])[0]))
 
 
-def same_layer(layer: keras.Layer, name: str) -> keras.Layer:
-    """A new layer with the arguments of a stock layer, which keeps each of them as an attribute."""
+def same_layer(layer: keras.Layer, name: str, **changes: Any) -> keras.Layer:
+    """A new layer with the arguments of a stock layer, which keeps each of them as an attribute, but for changes."""
     # Not from_config: Keras's serialization loads TensorFlow, whatever the backend.
     parameters = inspect.signature(type(layer).__init__).parameters.values()
     keys = [each.name for each in parameters if each.kind is each.POSITIONAL_OR_KEYWORD and each.name != "self"]
     arguments = {key: getattr(layer, key) for key in keys if key != "name"}
-    return type(layer)(**{"dtype": layer.dtype_policy, **arguments, "name": name})
+    return type(layer)(**{"dtype": layer.dtype_policy, **arguments, **changes, "name": name})
 
 
 def transplant(
