@@ -149,7 +149,13 @@ def with_hard_sigmoid(operation: Any, x: Any, name: str) -> Any:
 
 
 def mobilenet_v3(
-    x: Any, variant: V3, weights: str | None, alpha: float, minimalistic: bool, attention: str | None
+    x: Any,
+    variant: V3,
+    weights: str | None,
+    alpha: float,
+    minimalistic: bool,
+    attention: str | None,
+    last_convolution: bool,
 ) -> dict[str, Any]:
     """MobileNetV3 (Howard et al., 2019, arXiv:1905.02244).
 
@@ -161,6 +167,8 @@ def mobilenet_v3(
         minimalistic: without squeeze-and-excitation, hard swish and 5x5 convolutions.
         attention: a name of `kerasvision.layers.attention.ATTENTION` in front of every add, or "mhsa" in front of
             those at 1/32; beside the net's own, and always with fresh weights.
+        last_convolution: whether P5 is what the last convolution in front of the pooling makes of it, 576 or 960
+            channels, as segmentation takes it.
 
     Returns:
         P1 [B, H/2, W/2, 16] to P5 [B, H/32, W/32, _], and "top" [B, 1024 or 1280]: pooling and one more layer.
@@ -188,6 +196,8 @@ def mobilenet_v3(
     )
     activation = "relu" if minimalistic else "hard_silu"
     taps = {"P1": f"conv_{activation}", **variant.taps}
+    if last_convolution:
+        taps["P5"] = f"conv_1_{activation}"
     top = layers.Flatten(name="top_flatten")(made[f"conv_2_{activation}"])
     return {**{level: made[name] for level, name in taps.items()}, "top": top}
 
@@ -200,9 +210,10 @@ def _register_v3(name: str, variant: V3) -> None:
         alpha: float = 1.0,
         minimalistic: bool = False,
         attention: str | None = None,
+        last_convolution: bool = False,
     ) -> dict[str, Any]:
         """See `mobilenet_v3`."""
-        return mobilenet_v3(x, variant, weights, alpha, minimalistic, attention)
+        return mobilenet_v3(x, variant, weights, alpha, minimalistic, attention, last_convolution)
 
     def load_head(weights: str, alpha: float = 1.0, minimalistic: bool = False, **_: Any) -> list[Any]:
         return head(variant.application, "logits", alpha=alpha, minimalistic=minimalistic)

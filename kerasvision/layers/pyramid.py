@@ -41,18 +41,25 @@ def with_extra_levels(features: Mapping[str, Any], pyramid: Mapping[str, Any]) -
     return {**features, **{level: x for level, x in pyramid.items() if level not in features}}
 
 
-def upsample_like(x: Any, finer: Any, name: str) -> Any:
-    """Twice the size by repetition, then cut, or padded with zeros, at the bottom and the right.
+def upsample_like(x: Any, finer: Any, name: str, *, factor: int = 2, interpolation: str = "nearest") -> Any:
+    """A multiple of the size, then cut, or padded with zeros, at the bottom and the right.
 
     Args:
         x: [B, h, w, C].
-        finer: [B, H, W, _]; H is about 2h and W about 2w.
+        finer: [B, H, W, _]; H is about factor * h, and W factor * w.
         name: prefix of the layers' names.
+        factor: of the size.
+        interpolation: "nearest", which repeats, or "bilinear".
 
     Returns:
         [B, H, W, C].
     """
-    x = layers.UpSampling2D(2, name=f"{name}_up")(x)
+    x = layers.UpSampling2D(factor, interpolation=interpolation, name=f"{name}_up")(x)
+    return cut_like(x, finer, name)
+
+
+def cut_like(x: Any, finer: Any, name: str) -> Any:
+    """Cut, or padded with zeros, at the bottom and the right: [B, h, w, C] and [B, H, W, _] -> [B, H, W, C]."""
     missing = [wanted - size for wanted, size in zip(finer.shape[1:3], x.shape[1:3], strict=True) if wanted and size]
     if any(count < 0 for count in missing):
         x = layers.Cropping2D([(0, max(-count, 0)) for count in missing], name=f"{name}_cut")(x)

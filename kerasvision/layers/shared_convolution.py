@@ -15,6 +15,7 @@ def shared_convolution(
     *,
     stride: int = 1,
     padding: str = "same",
+    dilation: int = 1,
     separable: bool = False,
     normalized: bool = True,
     activation: str | None = "relu",
@@ -33,6 +34,7 @@ def shared_convolution(
         name: prefix of the layers' names.
         stride: of the window.
         padding: "same" or "valid".
+        dilation: pixels between two places that the window sees.
         separable: whether to split it into depthwise and 1x1.
         normalized: whether a batch normalization stands behind it; there is a bias where not.
         activation: a Keras name; None for none.
@@ -46,13 +48,20 @@ def shared_convolution(
     depthwise = None
     if separable:
         depthwise = layers.DepthwiseConv2D(
-            kernel_size, stride, padding, use_bias=False, depthwise_initializer="he_normal", name=f"{name}_depthwise"
+            kernel_size,
+            stride,
+            padding,
+            dilation_rate=dilation,
+            use_bias=False,
+            depthwise_initializer="he_normal",
+            name=f"{name}_depthwise",
         )
     convolve = layers.Conv2D(
         filters,
         1 if separable else kernel_size,
         1 if separable else stride,
         padding=padding,
+        dilation_rate=1 if separable else dilation,
         use_bias=not normalized,
         kernel_initializer=kernel_initializer,
         bias_initializer=bias_initializer,
