@@ -25,6 +25,6 @@ recipe = Recipe(
     train=TrainRecipe(
         epochs=26, batch_size=4, optimizer="adam", learning_rate=0.0015, warmup_epochs=1, ema=0.99, clip_norm=10.0
     ),
-    quantize=QuantizeRecipe(epochs=2, learning_rate=2e-5),
+    quantize=QuantizeRecipe(epochs=2, learning_rate=5e-5),
     export=ExportRecipe(formats=(("tflite", "none"), ("tflite", "int8"), ("tflite", "qat"))),
 )

@@ -46,6 +46,6 @@ recipe = Recipe(
         ema=0.99,
         clip_norm=10.0,
     ),
-    quantize=QuantizeRecipe(epochs=2, learning_rate=2e-5),
+    quantize=QuantizeRecipe(epochs=2, learning_rate=5e-5),
     export=ExportRecipe(formats=(("tflite", "none"), ("tflite", "int8"), ("tflite", "qat"))),
 )

@@ -96,6 +96,7 @@ FULL = Recipe(
         islands=("a", "b"),
         weights="int4",
         keep="last",
+        bn_frozen=False,
     ),
     export=ExportRecipe(
         formats=(("saved_model", "none"), ("onnx", "none")), samples=8, calibration=50, threads=4, benchmark=False

@@ -189,6 +189,8 @@ class QuantizeRecipe:
         islands: names of layers that stay in float on purpose.
         weights: number format of the kernels; see `kerasvision.quantize`.
         keep: "best" epoch by `train.monitor`, or "last".
+        bn_frozen: batch normalization stays in inference mode: the moving averages of the training are worth more than
+            statistics of a few batches.
     """
 
     enabled: bool = True
@@ -199,6 +201,7 @@ class QuantizeRecipe:
     islands: tuple[str, ...] = ()
     weights: Literal["int8", "int4", "power_of_two", "additive_power_of_two"] = "int8"
     keep: Literal["best", "last"] = "best"
+    bn_frozen: bool = True
 
 
 Quantization = Literal["none", "float16", "dynamic", "int8", "int16x8", "qat"]

@@ -23,10 +23,10 @@ from kerasvision.training.transfer import freezes_batch_norm
 def fresh_quantized(recipe: Recipe, model: TaskModel) -> QuantizedModel:
     """The recipe's quantized model before its fine-tuning, or before its weights are loaded.
 
-    Batch normalization that stood still while the model was fine-tuned stands still here too: statistics of other
-    images than the model was fine-tuned with would undo that.
+    Batch normalization that stood still while the model was fine-tuned stands still here too, whatever
+    `quantize.bn_frozen` says: statistics of other images than the model was fine-tuned with would undo that.
     """
-    if freezes_batch_norm(recipe.train):
+    if recipe.quantize.bn_frozen or freezes_batch_norm(recipe.train):
         for layer in model.layers:
             if isinstance(layer, keras.layers.BatchNormalization):
                 layer.trainable = False
