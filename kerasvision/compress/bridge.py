@@ -13,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 import tf_keras
 
+from kerasvision.choices import choices_of, net_of_choices
 from kerasvision.errors import BridgeError
 
 # Largest difference between model and twin, as a share of the largest output.
@@ -84,11 +85,18 @@ class Adopted(tf_keras.layers.Layer):
 
     @property
     def quantization(self) -> str | None:
-        """What the operation says of itself: "output" where its ops have int8 kernels, "island" where not.
+        """What the operation says of itself.
 
-        An island that says "float" hands its result out of the net in float, too.
+        "output": its ops have int8 kernels. "values": it hands its input's values on. "island": it stays in float.
+        "float": it stays in float whatever int8 kernels there are for parts of it, and hands its result out of the net
+        in float, too.
         """
         return getattr(self._operation(), "quantization", None)
+
+    @property
+    def chooses(self) -> bool:
+        """Whether the operation chooses among boxes, see `kerasvision.choices`."""
+        return getattr(self._operation(), "chooses", False)
 
     def build(self, input_shape: Any) -> None:
         """A weight for each of the operation's."""
@@ -172,9 +180,9 @@ def _copy_weights(layer: keras.layers.Layer, twin: tf_keras.layers.Layer) -> Non
 def _verify(model: keras.Model, twin: tf_keras.Model, shape: tuple[int, ...]) -> None:
     if any(layer.compute_dtype != "float32" for layer in model.layers):
         return  # The twin is exact in float32; a mixed-precision model rounds on its own.
-    image = np.random.default_rng(0).normal(size=(2, *shape)).astype("float32")
-    expected = model(tf.constant(image), training=False)
-    received = twin(tf.constant(image), training=False)
+    image = tf.constant(np.random.default_rng(0).normal(size=(2, *shape)).astype("float32"))
+    received = twin(image, training=False)
+    expected = net_of_choices(model)([image, *(received[name] for name in choices_of(model))], training=False)
     for name in expected:
         wanted = np.asarray(expected[name])
         difference = float(np.max(np.abs(wanted - np.asarray(received[name]))))

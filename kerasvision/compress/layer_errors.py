@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from kerasvision.choices import choices_of, net_of_choices
 from kerasvision.compress.qat import quantize
 from kerasvision.compress.quantizers import observed
 from kerasvision.task import TaskModel
@@ -37,22 +38,25 @@ def sensitivity(model: TaskModel, images: np.ndarray, batch_size: int = 32) -> l
     """
     quantized = quantize(model)
     quantized.calibrate(images)
+    # Layers behind a choice among boxes are measured with the float model's choice.
+    choices, net = choices_of(model), net_of_choices(quantized.net)
     units = quantized.units
     layers = sorted(set(units.values()) - {units["normalized/output"]})
 
     @tf.function(autograph=False)
-    def run(batch: Any, chosen: Any) -> Any:
+    def run(batch: Any, given: Any, chosen: Any) -> Any:
         def switch(name: str, values: Any, fake: Any) -> Any:
             unit = units[name]
             return tf.where(tf.equal(chosen, layers.index(unit)), fake, values) if unit in layers else values
 
         with observed(switch):
-            return quantized(batch, training=False)
+            return net([quantized.normalized(batch), *given], training=False)
 
     batches = [tf.constant(images[i : i + batch_size], tf.float32) for i in range(0, len(images), batch_size)]
+    boxes = [[model(batch, training=False)[name] for name in choices] for batch in batches]
 
     def outputs(chosen: int) -> dict[str, np.ndarray]:
-        parts = [run(batch, tf.constant(chosen)) for batch in batches]
+        parts = [run(*inputs, tf.constant(chosen)) for inputs in zip(batches, boxes, strict=True)]
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
     exact = outputs(-1)

@@ -107,16 +107,17 @@ class AffineNormalization(tf_keras.layers.BatchNormalization):
         return smart_cond(training, batch_statistics, inference)
 
 
-class InFloat(tf_keras.layers.Wrapper):
-    """A layer with int8 kernels that is to compute in float: what it takes in goes through float16.
+class InFloat(tf_keras.layers.Layer):
+    """In front of a layer that is to compute in float: a quantized tensor goes through float16, which holds its 8 bits.
 
-    Between two quantized tensors the converter would use the int8 kernel, asked or not.
+    Else the converter would take int8 kernels, asked or not: those between two quantized tensors, those whose result
+    has a range known beforehand (a sigmoid would get steps of 1/256), those that hand values on (a concatenation would
+    cut all its tensors to the range of one).
     """
 
-    def call(self, inputs: Any, training: Any = None) -> Any:
-        """As the layer."""
-        halves = tf.nest.map_structure(lambda x: tf.cast(tf.cast(x, tf.float16), tf.float32), inputs)
-        return self.layer(halves, training=training) if self.layer._expects_training_arg else self.layer(halves)
+    def call(self, x: Any) -> Any:
+        """Of the same shape. The gradient would be too small for float16: it passes by."""
+        return tf.grad_pass_through(lambda values: tf.cast(tf.cast(values, tf.float16), tf.float32))(x)
 
 
 class ChannelDense(tf_keras.layers.Dense):

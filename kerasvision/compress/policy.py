@@ -21,7 +21,7 @@ from kerasvision.compress.layers import (
     QuantizedLayer,
     QuantizedPReLU,
 )
-from kerasvision.compress.plan import SAME_RANGE, SAME_VALUES, Plan, is_clipping
+from kerasvision.compress.plan import SAME_RANGE, SAME_VALUES, Plan, hands_values_on, is_clipping
 from kerasvision.compress.quantizers import FixedQuantizer, RangeQuantizer, WeightQuantizer
 from kerasvision.errors import QuantizationError
 from kerasvision.folding import same_padding
@@ -142,7 +142,7 @@ def is_quantizable(node: Node) -> bool:
         bare = layer.kind in ("Add", "Subtract", "Multiply")
         if layer.constants:
             return bare and not (layer.kind == "Subtract" and 0 in layer.constants)  # x - 1, not 1 - x.
-        return bare or layer.quantization == "output"
+        return bare or layer.quantization in ("output", "values")
     if isinstance(layer, layers.PReLU):
         return set(range(1, len(node.shape) - 1)) <= {*(layer.shared_axes or ())}
     if isinstance(layer, layers.ReLU):
@@ -160,22 +160,23 @@ class _Builder:
         self.quantizers: dict[str, Quantizer] = {}
         self.units: dict[str, str] = {}
         self._made: dict[tuple[int, str], Any] = {}
+        self._floats: dict[int, Any] = {}  # By the id of an island's node.
 
     def apply(self, node: Node, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """The node's result in the fake-quantized net."""
         layer = node.layer
         if layer.name in self.plan.islands:
-            if is_quantizable(node) and not all(before.layer.name in self.plan.islands for before in node.inputs):
-                layer = self.once(node, "*in float", lambda: InFloat(node.layer, name=node.layer.name))
-            result = layer(*args, **kwargs)
+            if is_quantizable(node) or (isinstance(layer, Adopted) and layer.quantization == "float"):
+                args, kwargs = self.in_float(node, args, kwargs)
+            self._floats[id(node)] = result = layer(*args, **kwargs)
             return result if self.plan.stays_float(node) else self.quantize(node, result)
         if isinstance(layer, layers.ZeroPadding2D) and _is_left_to_readers(node):
             return args[0]
-        if isinstance(layer, SAME_VALUES):
+        if hands_values_on(layer):
             result = layer(*args)
             # The converter would leave the other readers in float: it does not see the range behind one of these.
             shared = len(node.readers) > 1 and any(isinstance(reader.layer, SAME_RANGE) for reader in node.readers)
-            return self.quantize(node, result) if shared else result
+            return self.quantize(node, result) if shared or node.is_output else result
         if isinstance(layer, Adopted):
             return _adopted(self, node, args)
         for kind, rule in _RULES.items():
@@ -249,6 +250,21 @@ class _Builder:
         layer.activation = tf_keras.activations.linear
         y = self.wrap(node, layer, x, channels, "linear")
         return self.function(node, y, node.activation, name=f"{node.layer.name}_{node.activation}")
+
+    def in_float(self, node: Node, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """A call's arguments for a layer that computes in float: from another island its result before quantization."""
+        givers = iter(enumerate(node.inputs))
+
+        def convert(value: Any) -> Any:
+            if not tf_keras.backend.is_keras_tensor(value):
+                return value
+            index, giver = next(givers)
+            if id(giver) in self._floats:
+                return self._floats[id(giver)]
+            name = f"quant_{node.layer.name}_{index}"
+            return self.once(node, name, lambda: InFloat(name=name))(value)
+
+        return tf.nest.map_structure(convert, (args, kwargs))
 
     def once(self, node: Node, name: str, make: Callable[[], Any]) -> Any:
         """A layer in the place of the node's, by name, or "*" and a word; the same for all calls of a shared layer."""

@@ -79,9 +79,13 @@ class TwinModel(tf_keras.Model):
             images: pixels of 0..255, [B, H, W, C].
             training: whether ranges and batch statistics move.
         """
+        return self.net(self.normalized(images), training=training)
+
+    def normalized(self, images: Any) -> Any:
+        """What the net sees: [B, H, W, C] -> the same shape."""
         scale = tf.constant(self.preprocessing.scale, tf.float32)
         offset = tf.constant(self.preprocessing.offset, tf.float32)
-        return self.net(tf.cast(images, tf.float32) * scale + (offset - self._shift), training=training)
+        return tf.cast(images, tf.float32) * scale + (offset - self._shift)
 
     def compile(self, optimizer: Any = "adam", *, learning_rate: Any = None, **kwargs: Any) -> None:
         """As `tf_keras.Model.compile`; the task brings the loss.

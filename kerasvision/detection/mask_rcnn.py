@@ -43,6 +43,8 @@ class MaskRegions(layers.Layer):
 
     # Pixels need more than 8 bits: in float, its result too.
     quantization = "float"
+    # See `kerasvision.choices`.
+    chooses = True
 
     def __init__(
         self,
@@ -109,8 +111,7 @@ class Regroup(layers.Layer):
         **kwargs: of `keras.layers.Layer`.
     """
 
-    # It computes nothing; what it gives is quantized by the convolution that takes it.
-    quantization = "float"
+    quantization = "values"
 
     def __init__(self, shape: Sequence[int], **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -201,8 +202,10 @@ class TwoStagesWithMasks(TwoStages):
 
     def candidates(self, outputs: Tensors) -> tuple[Any, Any]:
         """The detections that have a mask."""
-        regions = outputs["regions"]
-        return regions[..., :4], spread_scores(regions[..., 4], ops.cast(regions[..., 5], "int32"), self.classes)
+        boxes, scores, classes = ops.split(outputs["regions"], [4, 5], axis=-1)
+        # Half more, because a number cut to a whole one must not be cut to the one below.
+        classes = ops.cast(classes[..., 0] + 0.5, "int32")
+        return boxes, spread_scores(scores[..., 0], classes, self.classes)
 
     def details(self, outputs: Tensors, found: Tensors) -> Tensors:
         """ "box_masks" float32 [B, D, S, S], in 0..1: how likely each part of the box belongs to the object."""

@@ -96,6 +96,8 @@ class Proposals(layers.Layer):
 
     # Pixels need more than 8 bits: in float, its result too.
     quantization = "float"
+    # See `kerasvision.choices`.
+    chooses = True
 
     def __init__(
         self,

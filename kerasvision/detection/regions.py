@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
+import numpy as np
 from keras import layers, ops
 
 from kerasvision.boxes.arrays import gather_rows, ratio
@@ -148,7 +149,9 @@ def read_regions(proposals: Any, outputs: Tensors, candidates: int) -> tuple[Any
         (xyxy float32 [B, C, 4], scores float32 [B, C], classes int32 [B, C]), by falling score.
     """
     count, classes = proposals.shape[1], outputs["class_logits"].shape[-1] - 1
-    scores = ops.softmax(outputs["class_logits"], axis=-1)[..., :classes]
+    scores = ops.softmax(outputs["class_logits"], axis=-1)
+    # Within an int8 net, TFLite's converter rounds a softmax to steps of 1/256, unless what takes it is arithmetic.
+    scores = (scores * np.array([1.0] * classes + [0.0], np.float32))[..., :classes]
     scores, pairs = ops.top_k(ops.reshape(scores, (-1, count * classes)), min(candidates, count * classes))
     pairs = ops.cast(pairs, "int32")
     place = ops.floor_divide(pairs, classes)

@@ -13,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
+from kerasvision.choices import choices_of, net_of_choices
 from kerasvision.errors import ExportError
 from kerasvision.export.engines import SIGNATURE, TensorSpec
 from kerasvision.export.job import Job
@@ -47,6 +48,13 @@ def in_float32(model: TaskModel) -> TaskModel:
 def net_graph(model: Any) -> Graph:
     """Raw pixels, float32 [B, H, W, C] -> raw outputs; for a QuantizedModel fake-quantized."""
     return lambda image: model(image, training=False)
+
+
+def graph_of_choices(model: Any) -> Graph:
+    """Raw pixels and the choices that a net has made, by name -> its other raw outputs; see `kerasvision.choices`."""
+    names, net = choices_of(model.net), net_of_choices(model.net)
+    normalized = model.normalized if is_quantized(model) else model.get_layer("preprocessing")
+    return lambda image, **choices: net([normalized(image), *(choices[name] for name in names)], training=False)
 
 
 def decode_graph(task: Task) -> Graph:

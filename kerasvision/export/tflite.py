@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from kerasvision.choices import choices_of
 from kerasvision.errors import ExportError
 from kerasvision.export.engines import Engine, open_engine
 from kerasvision.export.job import Job
@@ -45,8 +46,16 @@ def convert(job: Job, target: Path) -> dict[str, Any]:
 
     Returns:
         Its signature: {"inputs": {name: TensorSpec config}, "outputs": {...}}.
+
+    Raises:
+        ExportError: the conversion failed, or 16-bit activations of a net that chooses boxes inside.
     """
     model = job.model
+    if job.quantization == "int16x8" and (names := choices_of(model.net)):
+        raise ExportError(
+            f"{model.name} chooses boxes inside of its net ({', '.join(names)}), in float, and the converter leaves "
+            'nothing in float for 16-bit activations. Take "int8", or train kerasvision.quantize(model) for "qat".'
+        )
     integer, apart = is_quantized(model), model.task.float_decode
     net = integer_net_graph(model) if integer else net_graph(model)
     decode = decode_graph(model.task)

@@ -31,11 +31,12 @@ def assign_levels(boxes: Any, strides: Sequence[int], canonical_size: float = 22
         int32 [...], index into `strides`.
     """
     area = ops.maximum(boxes[..., 2] - boxes[..., 0], 0) * ops.maximum(boxes[..., 3] - boxes[..., 1], 0)
-    level = ops.zeros_like(area, dtype="int32")
+    # Counted in float32: TFLite's converter fails on an index that is a single comparison.
+    level = ops.zeros_like(area, dtype="float32")
     for stride in strides[1:]:
         smallest = (canonical_size * stride / CANONICAL_STRIDE) ** 2
-        level = level + ops.cast(area >= smallest, "int32")
-    return level
+        level = level + ops.cast(area >= smallest, "float32")
+    return ops.cast(level, "int32")
 
 
 @keras.saving.register_keras_serializable("kerasvision")
@@ -54,8 +55,9 @@ class RoIAlign(layers.Layer):
         **kwargs: of `keras.layers.Layer`.
     """
 
-    # Where to sample needs more than 8 bits: in float in an integer file, which names the layer.
-    quantization = "island"
+    # Where to sample needs more than 8 bits: in float in an integer file, which names the layer. All of it, because in
+    # 8 bits the levels would get the range of one of them.
+    quantization = "float"
 
     def __init__(
         self, strides: Sequence[int], size: int = 7, ratio: int = 2, canonical_size: float = 224.0, **kwargs: Any
@@ -219,9 +221,10 @@ class RoIPooling(layers.Layer):
         start = ops.minimum(start, length - 1)
         end = ops.minimum(first - (-(index + 1) * extent) // self.size, length)
         count = ops.maximum(end - start, 1)
-        power = ops.zeros_like(count)
+        power = ops.zeros_like(count, dtype="float32")  # See `assign_levels`.
         for exponent in range(1, self._powers(length)):
-            power = power + ops.cast(count >= (1 << exponent), "int32")
+            power = power + ops.cast(count >= (1 << exponent), "float32")
+        power = ops.cast(power, "int32")
         window = ops.take(ops.array([1 << i for i in range(self._powers(length))], "int32"), power)
         return start, start + count - window, power, inside
 

@@ -11,6 +11,7 @@ from ai_edge_litert.interpreter import Interpreter
 from keras import layers
 
 from kerasvision.compress.bridge import build_twin
+from kerasvision.compress.layers import InFloat
 from kerasvision.compress.policy import fake_quantize
 from kerasvision.compress.quantizers import RangeQuantizer, WeightQuantizer, observed
 from kerasvision.errors import QuantizationError
@@ -229,6 +230,16 @@ def test_an_island_takes_along_what_is_fused_with_it():
     x = layers.ReLU(name="relu")(layers.BatchNormalization(name="bn")(layers.Conv2D(4, 3, name="conv")(x)))
     twin = build_twin(keras.Model(image, {"out": layers.Conv2D(2, 1, name="last")(x)}))
     assert fake_quantize(twin, (-1.0, 1.0), islands=("conv",)).islands == ("bn", "conv", "relu")
+
+
+def test_gradients_too_small_for_float16_pass_in_front_of_an_island():
+    x = tf.constant([[0.1, 3.0, -70.0]])
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        y = InFloat()(x)
+        loss = tf.reduce_sum(y * 1e-9)
+    np.testing.assert_array_equal(y, np.float32(np.float16(x)))
+    np.testing.assert_array_equal(tape.gradient(loss, x), np.full((1, 3), 1e-9, np.float32))
 
 
 def test_an_unknown_island_gives_the_closest():

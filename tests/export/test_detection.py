@@ -232,6 +232,10 @@ def test_partners_by_hand():
     assert share_alone(found((one[0], 0.801, 1)), found(one)) == 1
     assert share_alone(found(((0, 0, 0.5, 0.501), 0.8, 1)), found(one)) == 1
     assert share_alone(found(nothing), found(nothing)) == 0
+    masks = np.random.default_rng(0).uniform(0, 1, (1, 2, 5, 5)).astype(np.float32)
+    both = {**found(one, two), "box_masks": masks}
+    assert share_alone(both, both) == 0
+    assert share_alone({**both, "box_masks": masks[:, ::-1]}, both) == 1
 
 
 def check(detector, path, images, scratch):
