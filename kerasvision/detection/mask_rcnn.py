@@ -22,8 +22,6 @@ from kerasvision.layers.roi_align import RoIAlign
 from kerasvision.layers.shared_convolution import shared_convolution
 from kerasvision.registry import register
 
-ALIGNED = 14
-
 
 @keras.saving.register_keras_serializable("kerasvision")
 class MaskRegions(layers.Layer):
@@ -238,7 +236,7 @@ def mask_rcnn(
     scales: Sequence[float] = (1.0,),
     ratios: Sequence[float] = RATIOS,
     proposals: int = 300,
-    candidates: int = 300,
+    level_candidates: int = 300,
     samples: int = 512,
     head_widths: Sequence[int] = (1024, 1024),
     canonical_size: float = 224.0,
@@ -246,6 +244,7 @@ def mask_rcnn(
     masks: int = 100,
     mask_filters: int = 256,
     mask_depth: int = 4,
+    mask_bins: int = 14,
     mask_iou: float = 0.5,
     separable: bool = False,
     normalized: bool = False,
@@ -267,7 +266,7 @@ def mask_rcnn(
         scales: of the anchors of one level.
         ratios: height / width of the anchors.
         proposals: an image.
-        candidates: of each level before the suppression.
+        level_candidates: as in `faster_rcnn`.
         samples: proposals of an image that count in the loss.
         head_widths: units of the hidden layers of the second stage.
         canonical_size: side in pixels of the boxes that take their features from P4.
@@ -275,6 +274,8 @@ def mask_rcnn(
         masks: made for so many regions an image, D.
         mask_filters: channels of the mask branch.
         mask_depth: its 3x3 convolutions.
+        mask_bins: along each side of a region's features in it; a mask has twice as many. 7 suits objects of a dozen
+            pixels.
         mask_iou: overlap from which a detection gets no mask, and is left out, beside a better one of its class; for
             soft suppression take more, such as 0.8.
         separable: whether 3x3 convolutions are depthwise, then 1x1: for phones.
@@ -282,7 +283,7 @@ def mask_rcnn(
 
     Returns:
         Raw outputs of `faster_rcnn`, "regions" [B, D, 6] (xyxy in pixels, score, class) and "mask_logits"
-        [B, D, 28, 28, K]; and the features.
+        [B, D, S, S, K] with S = 2 `mask_bins`; and the features.
     """
     anchors: dict[str, Any] = {"anchor_size": anchor_size, "scales": scales, "ratios": ratios}
     outputs, features, pyramid = two_stages(
@@ -295,7 +296,7 @@ def mask_rcnn(
         levels=tuple(levels),
         anchors=anchors,
         proposals=proposals,
-        candidates=candidates,
+        candidates=level_candidates,
         head_widths=head_widths,
         canonical_size=canonical_size,
         bin_samples=bin_samples,
@@ -306,7 +307,7 @@ def mask_rcnn(
         outputs["proposals"], outputs["class_logits"], outputs["box_deltas"]
     )
     own = [level for level in levels if level in features]
-    aligned = RoIAlign(strides_of(own), ALIGNED, bin_samples, canonical_size, name="mask_align")(
+    aligned = RoIAlign(strides_of(own), mask_bins, bin_samples, canonical_size, name="mask_align")(
         [pyramid[level] for level in own], regions
     )
     options: dict[str, Any] = {"separable": separable, "normalized": normalized}
