@@ -40,6 +40,9 @@ class Task(abc.ABC):
     loss_names: tuple[str, ...]
     monitor_names: tuple[str, ...]
     primary_metric: str
+    # Figures of `meter` that no batch tells: training measures the validation data after every epoch. () where batches
+    # tell all.
+    measured_names: tuple[str, ...] = ()
     # Of the objects' masks among the targets, see `Data.batches`; None for a task that takes none.
     mask_stride: int | None = None
     # Whether an int8 file keeps the decoding in float32 behind the net, because 8 bits are too coarse for it.

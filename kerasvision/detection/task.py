@@ -8,7 +8,7 @@ from keras import ops
 
 from kerasvision.boxes.nms import hard_nms, matrix_nms, soft_nms
 from kerasvision.detection.method import Method
-from kerasvision.detection.metrics import MASKS, DetectionMeter
+from kerasvision.detection.metrics import ALWAYS, MASKS, DetectionMeter
 from kerasvision.registry import register_task
 from kerasvision.task import Task, Tensors
 
@@ -79,6 +79,7 @@ class DetectionTask(Task):
         self.loss_names = ()
         self.monitor_names = ()
         self.primary_metric = "AP"
+        self.measured_names = ALWAYS
         self._method: Method | None = None
 
     def bind(self, method: Method) -> None:
@@ -87,6 +88,8 @@ class DetectionTask(Task):
         self.loss_names = method.loss_names
         self.mask_stride = method.mask_stride
         self.primary_metric = "AP" if method.mask_stride is None else f"{MASKS}AP"
+        kinds = ("",) if method.mask_stride is None else ("", MASKS)
+        self.measured_names = tuple(f"{kind}{name}" for kind in kinds for name in ALWAYS)
 
     @property
     def method(self) -> Method:

@@ -86,6 +86,8 @@ class SegmentationTask(Task):
         self.loss_names = tuple(self._terms)
         self.monitor_names = ("pixel_accuracy", "batch_mIoU")
         self.primary_metric = "mIoU"
+        objects = () if border is None else ("foreground_Dice", "object_F1", "object_AP")
+        self.measured_names = ("mIoU", "Dice", *objects)
         self._margin = 0
 
     def bind(self, margin: int) -> None:

@@ -31,19 +31,19 @@ def callbacks(
         directory: where to write model.keras, logs/ and, until training ends, checkpoint/.
         train_data: data set of (images, targets), for a picture of the inputs in TensorBoard.
         validation_data: data set of (images, targets), for pictures of predictions, the confusion matrix, and the
-            average precision of a detector.
+            figures of a detector or segmenter, such as average precision and mIoU.
         monitor: what decides which epoch is the best, such as "val_loss".
         early_stopping: epochs without a better `monitor` after which training ends.
 
     Returns:
         Callbacks, in the order in which `fit` must have them.
     """
-    from kerasvision.training.detection import DetectionEvaluation
+    from kerasvision.training.epoch_evaluation import EpochEvaluation
     from kerasvision.training.tensorboard import TensorBoard
 
     directory = Path(directory)
     best = Best(directory / "checkpoint" / "best.weights.h5", monitor, patience=early_stopping)
-    measure = None if validation_data is None else DetectionEvaluation(validation_data)
+    measure = None if validation_data is None else EpochEvaluation(validation_data)
     board = TensorBoard(directory / "logs", train_data=train_data, validation_data=validation_data, evaluation=measure)
     return [*essentials(directory / "checkpoint" / "state.npz", best, board, measure), KeepModel(directory)]
 
@@ -63,7 +63,7 @@ def essentials(
         path: the checkpoint.
         best: keeps the best epoch.
         board: writes the logs.
-        measure: adds figures that the others read, such as a detector's average precision.
+        measure: adds figures that the others read, such as average precision and mIoU.
         every: also write a checkpoint after every so many steps.
     """
     history = RunHistory()

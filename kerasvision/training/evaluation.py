@@ -13,7 +13,7 @@ from kerasvision.data import load_image
 from kerasvision.data.decode import read_image
 from kerasvision.detections import Found
 from kerasvision.report import DetectorExample, ReportExample, choose_images, detector_facts, make_examples
-from kerasvision.training.detection import DetectionEvaluation, detects
+from kerasvision.training.epoch_evaluation import EpochEvaluation, task_name
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -43,7 +43,7 @@ def judge(
         examples: of `Data.splits`, from which the data set was made.
     """
     models = {"float": model, **({} if quantized is None else {"quantized": quantized})}
-    if detects(model):
+    if task_name(model) == "detection":
         return _judge_detectors(models, dataset, examples)
     return _judge_classifiers(models, dataset, examples)
 
@@ -67,7 +67,7 @@ def _judge_classifiers(
 def _judge_detectors(
     models: dict[str, Any], dataset: tf.data.Dataset, examples: Sequence[Mapping[str, Any]]
 ) -> Judgement:
-    evaluations = {kind: DetectionEvaluation(dataset, model) for kind, model in models.items()}
+    evaluations = {kind: EpochEvaluation(dataset, model) for kind, model in models.items()}
     measured = {kind: evaluation.measure() for kind, evaluation in evaluations.items()}
     facts: dict[str, Any] = {kind: detector_facts(meter.boxes) for kind, meter in measured.items()}
     # Where nothing is right, no score is better than another.
@@ -88,7 +88,7 @@ def _judge_detectors(
     return Judgement(figures, {"detection": facts}, pictures)
 
 
-def _found(model: Any, evaluation: DetectionEvaluation, image: Any) -> Found:
+def _found(model: Any, evaluation: EpochEvaluation, image: Any) -> Found:
     """What a model finds in an image, in its own pixels: masks of a whole data set would not fit into memory."""
     pixels = read_image(image)
     fitted = load_image(pixels, model.image_size, model.channels, model.preprocessing)

@@ -80,12 +80,13 @@ def prediction_grid(
     return image_grid(images, titles, colors)
 
 
-def confusion_figure(matrix: np.ndarray, labels: Sequence[str]) -> np.ndarray:
+def confusion_figure(matrix: np.ndarray, labels: Sequence[str], unit: str = "images") -> np.ndarray:
     """A confusion matrix, coloured by the share of its row, with counts where they can be read.
 
     Args:
         matrix: counts [K, K]; rows are the true class, columns the predicted one.
         labels: K class names.
+        unit: what is counted; of anything but images, which are few, the cells have the share in percent.
 
     Returns:
         uint8 [h, w, 3].
@@ -103,11 +104,14 @@ def confusion_figure(matrix: np.ndarray, labels: Sequence[str]) -> np.ndarray:
     size = float(np.clip(220 / classes, 7, 9))
     axis.set_xticks(ticks, names, rotation=90 if max(map(len, names)) > 2 else 0, fontsize=size)
     axis.set_yticks(ticks, names, fontsize=size)
-    axis.set(xlabel="predicted", ylabel="true", title=f"{np.trace(matrix)} of {matrix.sum()} right")
+    few = unit == "images"
+    right = f"{np.trace(matrix)} of {matrix.sum()}" if few else f"{100 * np.trace(matrix) / max(matrix.sum(), 1):.1f} %"
+    axis.set(xlabel="predicted", ylabel="true", title=f"{right} right" if few else f"{right} of the {unit} right")
     if classes <= NUMBERED_CLASSES:
         for row, column in zip(*np.nonzero(matrix), strict=True):
             color = "white" if shares[row, column] > 0.5 else "#111827"
-            axis.text(column, row, str(matrix[row, column]), ha="center", va="center", fontsize=size, color=color)
+            text = str(matrix[row, column]) if few else f"{100 * shares[row, column]:.0f}"
+            axis.text(column, row, text, ha="center", va="center", fontsize=size, color=color)
     return _pixels(figure)
 
 

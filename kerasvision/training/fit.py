@@ -28,7 +28,7 @@ from kerasvision.training.callbacks import (
     save_weights,
 )
 from kerasvision.training.checkpoint import Checkpoint
-from kerasvision.training.detection import DetectionEvaluation, measured_names
+from kerasvision.training.epoch_evaluation import EpochEvaluation
 from kerasvision.training.folder import RunFolder
 from kerasvision.training.layerwise import layerwise
 from kerasvision.training.optimizers import make_optimizer
@@ -132,13 +132,14 @@ def check_targets(data: Data, task: str) -> None:
     Raises:
         DataError: it has not; the message says what it has.
     """
-    needed = {"classification": ("label", "labels"), "detection": ("boxes",)}[task]
+    needed = {"classification": ("label", "labels"), "detection": ("boxes",), "segmentation": ("segmentation",)}[task]
     example = next(example for examples in data.splits.values() for example in examples)
-    if any(key in example for key in needed):
+    if any(key in example for key in needed) or (task == "segmentation" and data.class_maps is not None):
         return
     found = ", ".join(key for key in ("label", "labels", "boxes", "masks", "segmentation") if key in example)
     raise DataError(
         f'The task "{task}" learns from "{" or ".join(needed)}", {data.source or "the data"} has: {found or "nothing"}.'
+        + (" Masks of objects become one by data.class_maps." if task == "segmentation" and "masks" in example else "")
     )
 
 
@@ -149,7 +150,7 @@ def check_monitor(recipe: Recipe, model: TaskModel) -> None:
         RecipeError: it will not; the closest names are given.
     """
     names = ("loss", *model.task.loss_names, *model.task.monitor_names)
-    known = [*names, *(f"val_{name}" for name in names), *measured_names(model)]
+    known = [*names, *(f"val_{name}" for name in (*names, *model.task.measured_names))]
     if recipe.train.monitor is not None and recipe.train.monitor not in known:
         raise RecipeError(f'train.monitor is "{recipe.train.monitor}".{closest(recipe.train.monitor, known)}')
 
@@ -242,7 +243,7 @@ def _train_all(recipe: Recipe, data: Data, model: TaskModel, folder: RunFolder, 
     best = Best(best_path, train.monitor, train.early_stopping)
     # The data that TensorBoard draws from has iterators of its own, so that the order of the images stays the run's.
     drawn = batches(recipe, data, model, "train", batch_size=16, augment=recipe.data.augment, shuffle=True, limit=64)
-    measure = DetectionEvaluation(validation)
+    measure = EpochEvaluation(validation)
     board = TensorBoard(
         folder.logs,
         train_data=drawn,
@@ -264,7 +265,7 @@ def _train_all(recipe: Recipe, data: Data, model: TaskModel, folder: RunFolder, 
             optimizer = layerwise(optimizer, model, decay=train.layer_decay, factors=train.layer_factors)
         model.compile(optimizer, jit_compile=train.xla)
         title = "Training" if len(stages) == 1 else f"Training ({stage.unfreeze})"
-        figures = (*model.task.monitor_names, *(name.removeprefix("val_") for name in measured_names(model)))
+        figures = (*model.task.monitor_names, *model.task.measured_names)
         with _shown(callbacks, FitProgress(title, steps, figures), progress) as shown:
             _fit_resumably(model, dataset, validation, index, stage.epochs, steps, shown)
     return {

@@ -11,7 +11,7 @@ from kerasvision.files import replacing
 from kerasvision.recipe import Recipe
 from kerasvision.task import TaskModel
 from kerasvision.training.callbacks import Best, RunHistory, StopAtNaN
-from kerasvision.training.detection import DetectionEvaluation, measured_names
+from kerasvision.training.epoch_evaluation import EpochEvaluation
 from kerasvision.training.fit import batches, epoch_size, training_batches, with_class_weights
 from kerasvision.training.folder import RunFolder
 from kerasvision.training.optimizers import schedule
@@ -62,7 +62,7 @@ def quantize_model(
 
     best, history = _BestInMemory(recipe.quantize.keep == "best", recipe.train.monitor), RunHistory()
     rates = schedule(recipe.quantize.learning_rate, recipe.quantize.epochs * steps)
-    measure = DetectionEvaluation(validation)
+    measure = EpochEvaluation(validation)
     callbacks = [
         _Schedule(rates),
         StopAtNaN(folder.model),
@@ -71,7 +71,7 @@ def quantize_model(
         best,
         TensorBoard(folder.logs / "quantization", validation_data=validation, evaluation=measure),
     ]
-    figures = (*model.task.monitor_names, *(name.removeprefix("val_") for name in measured_names(model)))
+    figures = (*model.task.monitor_names, *model.task.measured_names)
     display = FitProgress("Quantizing", steps, figures)
     if progress:
         callbacks.append(display)

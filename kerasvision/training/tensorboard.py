@@ -11,13 +11,14 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from kerasvision.class_maps import VOID
 from kerasvision.classification.metrics import confusion_matrix
 from kerasvision.detections import Found
 from kerasvision.draw import draw
 from kerasvision.preprocessing import Preprocessing
 from kerasvision.report import detector_facts
 from kerasvision.training.callbacks import averaged_weights, learning_rate
-from kerasvision.training.detection import DetectionEvaluation, detects
+from kerasvision.training.epoch_evaluation import EpochEvaluation, task_name
 from kerasvision.training.evaluation import predict_all
 from kerasvision.training.figures import (
     confusion_figure,
@@ -29,7 +30,8 @@ from kerasvision.training.figures import (
 )
 
 PICTURES = 16
-# Of a detector, whose pictures are larger; those of predictions stand beside the truth.
+# Of tasks whose pictures are larger; those of predictions stand beside the truth.
+COMPARED = ("detection", "segmentation")
 SCENES, PAIRS, SIDE = 8, 4, 400
 
 
@@ -37,15 +39,16 @@ class TensorBoard(keras.callbacks.Callback):
     """Writes the folders train/ and validation/, in which a figure has the same tag, so that its curves share a chart.
 
     Steps are epochs, counted from 1. A classifier has pictures of predictions and, in the end, a confusion matrix; a
-    detector has pictures of predictions beside the truth, precision-recall curves and errors by their kind.
+    detector has pictures of predictions beside the truth, precision-recall curves and errors by their kind; a segmenter
+    has class maps beside the truth and a confusion matrix of pixels.
 
     Args:
         directory: of the logs.
         train_data: data set of (images, targets), for a picture of the inputs as the net gets them.
         validation_data: data set of (images, targets), for pictures of predictions and the confusion matrix.
         histograms: also write the distribution of every weight after each epoch.
-        evaluation: what measures a detector, and stands before this callback; without it there are neither curves nor
-            errors, and pictures of predictions show what has a score of at least 0.5.
+        evaluation: what measures a detector or segmenter, and stands before this callback; without it there are neither
+            curves nor errors nor confusions, and a detector's pictures show what has a score of at least 0.5.
     """
 
     def __init__(
@@ -55,7 +58,7 @@ class TensorBoard(keras.callbacks.Callback):
         train_data: Any = None,
         validation_data: Any = None,
         histograms: bool = False,
-        evaluation: DetectionEvaluation | None = None,
+        evaluation: EpochEvaluation | None = None,
     ) -> None:
         super().__init__()
         self.directory = Path(directory)
@@ -77,12 +80,12 @@ class TensorBoard(keras.callbacks.Callback):
                 tf.summary.graph(forward.get_concrete_function(spec).graph)
             if self.train_data is not None:
                 images, targets = next(iter(self.train_data))[:2]
-                picture = (
-                    self._scenes(images, targets) if detects(self.model) else image_grid(np.asarray(images[:PICTURES]))
-                )
+                scenes = task_name(self.model) in COMPARED
+                picture = self._scenes(images, targets) if scenes else image_grid(np.asarray(images[:PICTURES]))
                 tf.summary.image("inputs", picture[None], step=0)
-        if self.validation_data is not None and (self._scores_classes() or detects(self.model)):
-            self._samples = _spread_samples(self.validation_data, PAIRS if detects(self.model) else PICTURES)
+        if self.validation_data is not None and task_name(self.model):
+            count = PAIRS if task_name(self.model) in COMPARED else PICTURES
+            self._samples = _spread_samples(self.validation_data, count)
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Write figures and pictures."""
@@ -102,9 +105,15 @@ class TensorBoard(keras.callbacks.Callback):
                             f"{layer.name}/{weight.name}", keras.ops.convert_to_numpy(weight), step=step
                         )
         latest = None if self.evaluation is None else self.evaluation.latest
-        facts = None if latest is None else detector_facts(latest.boxes)
+        facts = None
+        if latest is not None and task_name(self.model) == "detection":
+            facts = detector_facts(latest.boxes)
         if self._samples is not None:
             self._write_predictions(step, facts)
+        if latest is not None and task_name(self.model) == "segmentation":
+            with self._writers["validation"].as_default():
+                picture = confusion_figure(latest.confusion, self.model.task.labels, "pixels")
+                tf.summary.image("confusion_matrix", picture[None], step=step)
         if facts is not None:
             ap50 = (logs or {}).get("val_AP50", math.nan)
             with self._writers["validation"].as_default():
@@ -126,7 +135,7 @@ class TensorBoard(keras.callbacks.Callback):
             writer.close()
 
     def _scores_classes(self) -> bool:
-        return getattr(getattr(self.model, "task", None), "name", None) == "classification"
+        return task_name(self.model) == "classification"
 
     def _write_predictions(self, step: int, facts: dict[str, Any] | None) -> None:
         images, targets = self._samples
@@ -143,7 +152,7 @@ class TensorBoard(keras.callbacks.Callback):
             tf.summary.image("predictions", picture[None], step=step)
 
     def _scenes(self, images: Any, targets: dict[str, Any]) -> np.ndarray:
-        """Images with the objects in them."""
+        """Images with what is in them."""
         pictures = [
             self._draw_truth(image, {name: values[index] for name, values in targets.items()})
             for index, image in enumerate(np.asarray(images[:SCENES]))
@@ -151,7 +160,7 @@ class TensorBoard(keras.callbacks.Callback):
         return picture_grid(pictures)
 
     def _pairs(self, images: np.ndarray, targets: list[dict[str, np.ndarray]], score: float) -> np.ndarray:
-        """Images with the objects in them, each beside the same image with what was found."""
+        """Images with what is in them, each beside the same image with what was found."""
         if self.evaluation is not None and self.evaluation.measured is None:
             outputs = self.evaluation.predict(images)
         else:
@@ -159,9 +168,14 @@ class TensorBoard(keras.callbacks.Callback):
         size, pictures, titles = images.shape[1:3], [], []
         for index, (image, wanted) in enumerate(zip(images, targets, strict=True)):
             single = {name: np.asarray(values)[index] for name, values in outputs.items()}
+            pictures.append(self._draw_truth(image, wanted))
+            if "segmentation" in wanted:
+                found_classes = np.asarray(single["classes"])
+                pictures.append(draw(image, labels=self.model.task.labels, segmentation=found_classes, side=SIDE))
+                titles += ["true", f"found, {_right(wanted['segmentation'], found_classes)}"]
+                continue
             # The image is fitted already: nothing is to be undone.
             found = Found.from_outputs(single, size, size, Preprocessing()).above(score)
-            pictures.append(self._draw_truth(image, wanted))
             pictures.append(
                 draw(
                     image,
@@ -178,10 +192,13 @@ class TensorBoard(keras.callbacks.Callback):
         return picture_grid(pictures, titles, group=2)
 
     def _draw_truth(self, image: np.ndarray, targets: dict[str, Any]) -> Any:
+        labels = self.model.task.labels
+        if "segmentation" in targets:
+            return draw(image, labels=labels, segmentation=np.asarray(targets["segmentation"]), side=SIDE)
         there = np.asarray(targets["valid"])
         parts = ("boxes", "classes", "crowd", "masks")
         objects: dict[str, Any] = {name: np.asarray(targets[name])[there] for name in parts if name in targets}
-        return draw(image, labels=self.model.task.labels, side=SIDE, **objects)
+        return draw(image, labels=labels, side=SIDE, **objects)
 
 
 def _input_shape(model: Any) -> tuple[int, ...] | None:
@@ -211,6 +228,12 @@ def _spread_samples(dataset: Any, count: int) -> tuple[np.ndarray, list[dict[str
             truths.append({name: np.asarray(values[index - start]) for name, values in targets.items()})
         start += len(batch)
     return np.stack(chosen), truths
+
+
+def _right(truth: np.ndarray, found: np.ndarray) -> str:
+    """How many of the pixels that count are right, in words."""
+    known = (truth != VOID) & (found != VOID)
+    return f"{100 * np.mean(truth[known] == found[known]):.1f} % of the pixels right" if known.any() else "all void"
 
 
 def _truth(targets: dict[str, np.ndarray]) -> list[int]:

@@ -1,4 +1,4 @@
-"""Average precision on a data set after each epoch of a detector's training."""
+"""Figures of whole data sets after each epoch of a training, for tasks whose batches do not tell them."""
 
 import math
 from typing import Any
@@ -6,33 +6,24 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from kerasvision.detection.metrics import ALWAYS, MASKS, DetectionMeter
-from kerasvision.detection.task import DetectionTask
+from kerasvision.task import Meter
 from kerasvision.training.callbacks import averaged_weights
 
 
-def measured_names(model: Any) -> tuple[str, ...]:
-    """What `DetectionEvaluation` always adds to an epoch of this model; nothing for other tasks."""
-    if not detects(model):
-        return ()
-    kinds = ("",) if model.task.mask_stride is None else ("", MASKS)
-    return tuple(f"val_{kind}{name}" for kind in kinds for name in ALWAYS)
+def task_name(model: Any) -> str:
+    """What a model is for, such as "detection"; "" where it has no task."""
+    return getattr(getattr(model, "task", None), "name", "")
 
 
-def detects(model: Any) -> bool:
-    """Whether a model's task is to say what is where."""
-    return isinstance(getattr(model, "task", None), DetectionTask)
+class EpochEvaluation(keras.callbacks.Callback):
+    """Adds the figures of `Task.meter` to the `logs` of an epoch, from where they reach `history` and the best epoch.
 
-
-class DetectionEvaluation(keras.callbacks.Callback):
-    """Adds COCO's figures to the `logs` of an epoch, from where they reach `history`, TensorBoard and the best epoch.
-
-    It stands before the callbacks that read them. Boxes give "val_AP", "val_AP50", "val_AP/<label>" and the others of
-    `DetectionMetrics.result`; where the model gives masks and the data has them, masks "val_mask_AP" and so on. A model
-    that finds nothing has 0. Where the data has no object, "val_AP", "val_AP50", "val_AP75" and the recalls are 0, too;
-    classes and sizes that never occur are left out. In an epoch that is not measured all are NaN: never the best one.
-    It does nothing for other tasks.
-    `.latest` is the `DetectionMeter` of the epoch, or None where it was not measured.
+    It stands before the callbacks that read them. Each figure is named "val_" and its name: a detector's "val_AP",
+    "val_AP50", "val_AP/<label>" and, where model and data have masks, "val_mask_AP" and so on; a segmenter's
+    "val_mIoU", "val_IoU/<label>" and the others. `Task.measured_names` are always there, unless the data has nothing
+    that could be measured. In an epoch that is not measured all are NaN: never the best one. It does nothing for tasks
+    whose batches tell all.
+    `.latest` is the meter of the epoch, or None where it was not measured.
 
     Args:
         dataset: of (images, targets), as `Data.batches` yields them, not shuffled or augmented.
@@ -56,7 +47,7 @@ class DetectionEvaluation(keras.callbacks.Callback):
         self.dataset = dataset
         self.measured = model
         self.every = every
-        self.latest: DetectionMeter | None = None
+        self.latest: Any = None
         self._names: list[str] = []
         self._infer: Any = None
 
@@ -66,7 +57,8 @@ class DetectionEvaluation(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Measure, where it is time to."""
-        if not detects(self.model if self.measured is None else self.measured):
+        task = getattr(self.model if self.measured is None else self.measured, "task", None)
+        if task is None or not task.measured_names:
             return
         last = epoch + 1 == self.params.get("epochs")
         logs = {} if logs is None else logs
@@ -79,10 +71,10 @@ class DetectionEvaluation(keras.callbacks.Callback):
         self._names = list(figures)
         logs.update(figures)
 
-    def measure(self) -> DetectionMeter:
-        """What the model is worth now, with the moving average of its weights where there is one."""
+    def measure(self) -> Any:
+        """The meter of what the model is worth now, with the moving average of its weights where there is one."""
         model = self.model if self.measured is None else self.measured
-        meter = model.task.meter()
+        meter: Meter = model.task.meter()
         with averaged_weights(model):
             for images, targets in self.dataset:
                 meter.update(targets, self.predict(images))
