@@ -75,11 +75,12 @@ def _input(metrics: dict[str, Any]) -> str:
 
 
 def _weakest(metrics: dict[str, Any]) -> str:
-    """The classes of the lowest F1, or AP of a detector, such as "shirt (F1 0.80)"."""
-    if metrics["task"] == "detection":
-        known = {key: value for key, value in metrics["metrics"]["float"].items() if key.startswith("AP/")}
+    """The classes of the lowest F1, AP of a detector or IoU of a segmenter, such as "shirt (F1 0.80)"."""
+    if figure := {"detection": "AP", "segmentation": "IoU"}.get(metrics["task"]):
+        known = {key: value for key, value in metrics["metrics"]["float"].items() if key.startswith(f"{figure}/")}
         lowest = sorted(known, key=lambda key: known[key])[: WEAKEST if len(known) > WEAKEST else 1]
-        return ", ".join(f"{key.removeprefix('AP/')} (AP {tables.percent(known[key], 1)})" for key in lowest)
+        named = [(key.removeprefix(f"{figure}/"), tables.percent(known[key], 1)) for key in lowest]
+        return ", ".join(f"{label} ({figure} {value})" for label, value in named)
     matrix = (metrics.get("classification") or {}).get("confusion_matrix")
     if not matrix:
         return ""

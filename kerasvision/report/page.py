@@ -15,30 +15,37 @@ from markupsafe import Markup
 import kerasvision
 from kerasvision.errors import ArtifactError
 from kerasvision.files import write_text
-from kerasvision.report import charts, detector, tables
+from kerasvision.report import charts, detector, segmenter, tables
 from kerasvision.report.detector_examples import DetectorExample, show_example
 from kerasvision.report.examples import ReportExample, thumbnail
+from kerasvision.report.segmenter import SegmenterExample, show_maps
 
 METRICS, RECIPE, REPORT = "metrics.json", "recipe.yaml", "report.html"
 SHOWN_LABELS = 3
-# Figures of a detector that share a chart: its title, and what their names look like.
+# Figures of detectors and segmenters that share a chart: its title, and what their names look like.
 _TOGETHER = {
     "average precision": r"AP(50|75)?",
     "AP by class": r"AP/.+",
     "AP by size of the object": r"AP_\w+",
     "recall (AR)": r"AR\d+",
     "average precision of masks": r"mask_AP(50|75)?",
+    "mean overlap and accuracy": r"mIoU|Dice|mean_accuracy|boundary_F1|frequency_weighted_IoU|foreground_Dice",
+    "IoU by class": r"IoU/.+",
+    "Dice by class": r"Dice/.+",
+    "F1 of the outlines by class": r"boundary_F1/.+",
+    "objects": r"object_.+",
 }
 
 
 def write_report(
-    run_dir: str | os.PathLike[str], examples: Iterable[ReportExample] | Iterable[DetectorExample] = ()
+    run_dir: str | os.PathLike[str],
+    examples: Iterable[ReportExample] | Iterable[DetectorExample] | Iterable[SegmenterExample] = (),
 ) -> Path:
     """Writes report.html into a run folder: one page that holds everything and loads nothing.
 
     Args:
         run_dir: a run folder with metrics.json; recipe.yaml is shown where it is there.
-        examples: what `make_examples` or `choose_images` chose; without them the page has no pictures.
+        examples: what `make_examples`, `choose_images` or `choose_maps` chose; without them the page has no pictures.
 
     Returns:
         The page's path.
@@ -100,7 +107,7 @@ def environment() -> jinja2.Environment:
 def render(
     metrics: Mapping[str, Any],
     recipe: str,
-    examples: Sequence[ReportExample | DetectorExample],
+    examples: Sequence[ReportExample | DetectorExample | SegmenterExample],
     name: str,
     date: str,
 ) -> str:
@@ -116,6 +123,7 @@ def render(
     labels = [str(label) for label in metrics["labels"]]
     classification = metrics.get("classification") or {}
     matrix = classification.get("confusion_matrix")
+    segmentation = metrics.get("segmentation")
     training = metrics.get("training") or {}
     figures = metrics.get("metrics") or {}
     return (
@@ -140,9 +148,10 @@ def render(
             curves=_curves(training.get("history") or {}),
             head_curves=_curves(training.get("head_history") or {}),
             qat_curves=_curves(training.get("qat_history") or {}),
-            confusion=tables.confusion(np.array(matrix), labels) if matrix else None,
+            confusion=_confusion(metrics, labels),
             classes=tables.class_rows(np.array(matrix), labels) if matrix else None,
             detector=_detector(metrics["detection"], figures) if "detection" in metrics else None,
+            segmenter=_segmenter(segmentation, figures, labels) if segmentation else None,
             samples=[_shown(example, labels) for example in examples if not example.mistake],
             mistakes=[_shown(example, labels) for example in examples if example.mistake],
             data=metrics.get("data") or {},
@@ -180,6 +189,20 @@ def _detector(facts: Mapping[str, Any], figures: Mapping[str, Any]) -> dict[str,
     }
 
 
+def _confusion(metrics: Mapping[str, Any], labels: Sequence[str]) -> dict[str, Any] | None:
+    """Of the images of a classifier, or the pixels of a segmenter."""
+    if "segmentation" in metrics:
+        return tables.confusion(np.array(metrics["segmentation"]["float"]["confusion_matrix"]), labels, "pixels")
+    matrix = (metrics.get("classification") or {}).get("confusion_matrix")
+    return tables.confusion(np.array(matrix), labels) if matrix else None
+
+
+def _segmenter(facts: Mapping[str, Any], figures: Mapping[str, Any], labels: Sequence[str]) -> dict[str, Any]:
+    """What only a segmenter's page shows; see `kerasvision.report.segmenter`."""
+    rows = segmenter.class_rows(facts, figures, labels, tables.LARGEST_TABLE)
+    return {"kinds": [kind for kind in ("float", "quantized") if kind in facts], "classes": rows}
+
+
 def _curves(history: Mapping[str, Sequence[float]]) -> list[tuple[str, Markup]]:
     """One chart for each quantity, training and validation in it together; the loss first, then average precision."""
     names = {key.removeprefix("val_") for key in history}
@@ -202,7 +225,14 @@ def _together(names: Sequence[str], history: Mapping[str, Sequence[float]]) -> d
     """The validation's values of figures that share a chart; of many classes those that end lowest."""
     known = {name: history[f"val_{name}"] for name in sorted(names, key=_by_number) if f"val_{name}" in history}
     lowest = sorted(known, key=lambda name: known[name][-1])[: charts.COLOURS]
-    return {re.split("[/_]", name, maxsplit=1)[-1]: values for name, values in known.items() if name in lowest}
+    return {_in_chart(name): values for name, values in known.items() if name in lowest}
+
+
+def _in_chart(name: str) -> str:
+    """What a figure is called beside others of its chart: of "AP/cat" and "AP_small" what follows."""
+    if "/" in name:
+        return name.split("/", 1)[1]
+    return re.sub(r"^(A[PR]|mask|object)_", "", name).replace("_", " ")
 
 
 def _by_number(name: str) -> tuple[str, int]:
@@ -215,7 +245,9 @@ def _doubles_loss(name: str, history: Mapping[str, Sequence[float]]) -> bool:
     return name != "loss" and list(history.get(name, [])) == list(history.get("loss", [None]))
 
 
-def _shown(example: ReportExample | DetectorExample, labels: Sequence[str]) -> dict[str, Any]:
+def _shown(example: ReportExample | DetectorExample | SegmenterExample, labels: Sequence[str]) -> dict[str, Any]:
+    if isinstance(example, SegmenterExample):
+        return show_maps(example, labels)
     return show_example(example, labels) if isinstance(example, DetectorExample) else _picture(example, labels)
 
 

@@ -15,7 +15,19 @@ SMALL_SPLIT = 100
 LOST_POINTS = 1.0
 CONFUSED_PAIRS = 15
 
-_NAMES = {"mAP": "mAP", "auc": "AUC", "macro_f1": "Macro F1", "top5_accuracy": "Top-5 accuracy", "class_f1": "Class F1"}
+_NAMES = {
+    "mAP": "mAP",
+    "auc": "AUC",
+    "macro_f1": "Macro F1",
+    "top5_accuracy": "Top-5 accuracy",
+    "class_f1": "Class F1",
+    "mIoU": "mIoU",
+    "frequency_weighted_IoU": "Frequency-weighted IoU",
+    "boundary_F1": "Outline F1",
+    "foreground_Dice": "Dice of all objects",
+    "object_F1": "Object F1",
+    "object_AP": "Object AP",
+}
 
 
 def percent(value: float | None, digits: int = 2) -> str:
@@ -46,7 +58,9 @@ def metric_name(key: str) -> str:
     if precision := re.fullmatch(r"(mask_)?(A[PR]\d*)([_/](.*))?", key):
         masks, name, _, which = precision.groups()
         return f"{'Mask ' if masks else ''}{name}{f', {which}' if which else ''}"
-    return _NAMES.get(key, key.replace("_", " ").capitalize())
+    name, _, label = key.partition("/")
+    shown = _NAMES.get(name, name if name == "IoU" else name.replace("_", " ").capitalize())
+    return f"{shown}, {label}" if label else shown
 
 
 def primary(figures: Mapping[str, Any]) -> str | None:
@@ -55,9 +69,11 @@ def primary(figures: Mapping[str, Any]) -> str | None:
 
 
 def headlines(known: Mapping[str, Any]) -> list[str]:
-    """The metrics that stand for all, the most important one first; a detector has two."""
+    """The metrics that stand for all, the most important one first; what finds objects has two."""
     if "AP" in known:
         return ["AP", *(["AP50"] if "AP50" in known else [])]
+    if "mIoU" in known:
+        return ["mIoU", *(["object_F1"] if "object_F1" in known else [])]
     return [key for key in ("accuracy", "mAP", *list(known)[:1]) if key in known][:1]
 
 
@@ -197,12 +213,13 @@ def _parity(values: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-def confusion(matrix: np.ndarray, labels: Sequence[str]) -> dict[str, Any]:
+def confusion(matrix: np.ndarray, labels: Sequence[str], unit: str = "images") -> dict[str, Any]:
     """A table with numbers up to 20 classes, an image above; and the most frequent confusions.
 
     Args:
         matrix: counts [K, K], rows true, columns predicted.
         labels: K names.
+        unit: what is counted; of anything but images, which are few, the table shows shares.
     """
     shares = charts.row_shares(matrix)
     wrong = matrix.copy()
@@ -211,6 +228,7 @@ def confusion(matrix: np.ndarray, labels: Sequence[str]) -> dict[str, Any]:
     pairs = [(int(true), int(guess)) for true, guess in zip(*np.unravel_index(order, wrong.shape), strict=True)]
     small = len(labels) <= LARGEST_TABLE
     return {
+        "unit": unit,
         "rows": [
             (
                 labels[true],
@@ -262,7 +280,9 @@ def warnings(metrics: Mapping[str, Any]) -> list[str]:
     if split == "validation":
         found.append("There is no test split: the figures are of the validation images that training was steered by.")
     objects = _objects(metrics)
-    if count and count < SMALL_SPLIT and objects is None:
+    if count and count < SMALL_SPLIT and "segmentation" in metrics:
+        found.append(f"Only {count} {split} images: another {count} may give other figures.")
+    elif count and count < SMALL_SPLIT and objects is None:
         found.append(f"Only {count} {split} images: one image is {100 / count:.1f} points of accuracy.")
     elif count and count < SMALL_SPLIT:
         found.append(f"Only {count} {split} images with {objects:,} objects: another {count} may give other figures.")

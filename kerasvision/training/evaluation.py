@@ -12,7 +12,15 @@ from kerasvision.classification.metrics import confusion_matrix
 from kerasvision.data import load_image
 from kerasvision.data.decode import read_image
 from kerasvision.detections import Found
-from kerasvision.report import DetectorExample, ReportExample, choose_images, detector_facts, make_examples
+from kerasvision.report import (
+    DetectorExample,
+    ReportExample,
+    SegmenterExample,
+    choose_images,
+    choose_maps,
+    detector_facts,
+    make_examples,
+)
 from kerasvision.training.epoch_evaluation import EpochEvaluation, task_name
 
 
@@ -28,7 +36,7 @@ class Judgement:
 
     figures: dict[str, dict[str, float]]
     facts: dict[str, Any]
-    examples: list[ReportExample] | list[DetectorExample]
+    examples: list[ReportExample] | list[DetectorExample] | list[SegmenterExample]
 
 
 def judge(
@@ -45,6 +53,8 @@ def judge(
     models = {"float": model, **({} if quantized is None else {"quantized": quantized})}
     if task_name(model) == "detection":
         return _judge_detectors(models, dataset, examples)
+    if task_name(model) == "segmentation":
+        return _judge_segmenters(models, dataset, examples)
     return _judge_classifiers(models, dataset, examples)
 
 
@@ -86,6 +96,49 @@ def _judge_detectors(
     ]
     figures = {kind: meter.result() for kind, meter in measured.items()}
     return Judgement(figures, {"detection": facts}, pictures)
+
+
+def _judge_segmenters(
+    models: dict[str, Any], dataset: tf.data.Dataset, examples: Sequence[Mapping[str, Any]]
+) -> Judgement:
+    evaluations = {kind: EpochEvaluation(dataset, model) for kind, model in models.items()}
+    measured = {kind: evaluation.measure() for kind, evaluation in evaluations.items()}
+    facts = {kind: {"confusion_matrix": meter.confusion.tolist()} for kind, meter in measured.items()}
+    chosen = choose_maps(measured["float"].image_ious)
+    places = sorted({index for index, _ in chosen})
+    images, targets = samples_at(dataset, places)
+    found = {kind: np.asarray(evaluation.predict(images)["classes"]) for kind, evaluation in evaluations.items()}
+    pictures = [
+        SegmenterExample(
+            examples[index]["image"],
+            images[places.index(index)],
+            targets[places.index(index)]["segmentation"],
+            {kind: maps[places.index(index)] for kind, maps in found.items()},
+            mistake,
+        )
+        for index, mistake in chosen
+    ]
+    figures = {kind: meter.result() for kind, meter in measured.items()}
+    return Judgement(figures, {"segmentation": facts}, pictures)
+
+
+def samples_at(dataset: tf.data.Dataset, indices: Sequence[int]) -> tuple[np.ndarray, list[dict[str, np.ndarray]]]:
+    """Some images of a data set with their targets.
+
+    Args:
+        dataset: of (images, targets), not shuffled.
+        indices: which, rising.
+
+    Returns:
+        [n, H, W, C], and their targets without the batch axis.
+    """
+    chosen, truths, start = [], [], 0
+    for batch, targets in dataset:
+        for index in sorted(set(indices) & set(range(start, start + len(batch)))):
+            chosen.append(np.asarray(batch[index - start]))
+            truths.append({name: np.asarray(values[index - start]) for name, values in targets.items()})
+        start += len(batch)
+    return np.stack(chosen), truths
 
 
 def _found(model: Any, evaluation: EpochEvaluation, image: Any) -> Found:

@@ -19,7 +19,7 @@ from kerasvision.preprocessing import Preprocessing
 from kerasvision.report import detector_facts
 from kerasvision.training.callbacks import averaged_weights, learning_rate
 from kerasvision.training.epoch_evaluation import EpochEvaluation, task_name
-from kerasvision.training.evaluation import predict_all
+from kerasvision.training.evaluation import predict_all, samples_at
 from kerasvision.training.figures import (
     confusion_figure,
     error_figure,
@@ -220,14 +220,7 @@ def _write_ranges(ranges: dict[str, tuple[float, float]], step: int) -> None:
 def _spread_samples(dataset: Any, count: int) -> tuple[np.ndarray, list[dict[str, np.ndarray]]]:
     """Images and targets, spread evenly: validation images are often sorted by class."""
     total = sum(int(tf.shape(images)[0]) for images, _ in dataset)
-    wanted = set(np.linspace(0, total - 1, min(count, total)).round().astype(int).tolist())
-    chosen, truths, start = [], [], 0
-    for batch, targets in dataset:
-        for index in sorted(wanted & set(range(start, start + len(batch)))):
-            chosen.append(np.asarray(batch[index - start]))
-            truths.append({name: np.asarray(values[index - start]) for name, values in targets.items()})
-        start += len(batch)
-    return np.stack(chosen), truths
+    return samples_at(dataset, np.linspace(0, total - 1, min(count, total)).round().astype(int).tolist())
 
 
 def _right(truth: np.ndarray, found: np.ndarray) -> str:
