@@ -1,6 +1,7 @@
 """Layer by layer: what the 8 bits cost, and how far the file is from the fake-quantized net."""
 
 import dataclasses
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,10 @@ import numpy as np
 import tensorflow as tf
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
+from kerasvision.choices import choices_of, net_of_choices
 from kerasvision.export.coverage import layers_of, read_graph
+from kerasvision.export.join import RAW
+from kerasvision.export.saved_model import output_layers
 
 _CLOSE = 1e-3
 
@@ -40,7 +44,7 @@ def explain(path: Path, model: Any, images: np.ndarray) -> list[LayerDifference]
     """Compare every stored tensor of an int8 `.tflite` file with the net it was made from.
 
     The file is run by LiteRT's own kernels without a delegate, because a delegate keeps the tensors between its ops
-    to itself.
+    to itself. Where it chooses boxes inside, the net goes on with the same boxes.
 
     Args:
         path: of the file.
@@ -51,23 +55,22 @@ def explain(path: Path, model: Any, images: np.ndarray) -> list[LayerDifference]
         In the file's order of execution; tensors that no layer of the model can be told from are left out.
     """
     images = np.rint(images).astype(np.float32)
-    quantized, exact = _tensors(model, images, True), _tensors(model, images, False)
     interpreter = Interpreter(
         str(path),
         experimental_preserve_all_tensors=True,
         experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
     )
     interpreter.allocate_tensors()
-    places = _places(path, interpreter, model, quantized)
-    stored: dict[int, list[np.ndarray]] = {index: [] for index in places}
-    for image in images:
-        interpreter.set_tensor(interpreter.get_input_details()[0]["index"], image[None].astype(np.uint8))
-        interpreter.invoke()
-        for index, values in stored.items():
-            values.append(interpreter.get_tensor(index).astype(np.float32))
+    indices = {detail["name"]: detail["index"] for detail in interpreter.get_tensor_details()}
+    givers = output_layers(model)
+    chosen = [indices[f"{givers[name]}{RAW}{name}"] for name in choices_of(model.net)]
+    inputs = [images, *_run(interpreter, images, chosen).values()]
+    quantized, exact = _tensors(model, inputs, True), _tensors(model, inputs, False)
+    places = _places(path, interpreter, model, {name: x.size // len(images) for name, x in quantized.items()})
+    stored = _run(interpreter, images, places)
     found = []
     for index, (name, op, scale, zero_point) in places.items():
-        real = (np.concatenate(stored[index]).reshape(quantized[name].shape) - zero_point) * scale
+        real = (stored[index].reshape(quantized[name].shape) - zero_point) * scale
         steps = np.abs(real - quantized[name]) / scale
         noise = np.mean((quantized[name] - exact[name]) ** 2)
         low, high = model.quantizers[name].limits()
@@ -85,12 +88,25 @@ def explain(path: Path, model: Any, images: np.ndarray) -> list[LayerDifference]
     return found
 
 
-def _tensors(model: Any, images: np.ndarray, fake: bool) -> dict[str, np.ndarray]:
-    """Name of a tensor -> its values, with or without fake quantization."""
+def _run(interpreter: Any, images: np.ndarray, indices: Iterable[int]) -> dict[int, np.ndarray]:
+    """Index of a tensor of the file -> what it holds for all images."""
+    stored: dict[int, list[np.ndarray]] = {index: [] for index in indices}
+    for image in images:
+        interpreter.set_tensor(interpreter.get_input_details()[0]["index"], image[None].astype(np.uint8))
+        interpreter.invoke()
+        for index, values in stored.items():
+            values.append(interpreter.get_tensor(index).astype(np.float32))
+    return {index: np.concatenate(values) for index, values in stored.items()}
+
+
+def _tensors(model: Any, inputs: list[np.ndarray], fake: bool) -> dict[str, np.ndarray]:
+    """Name of a tensor -> its values, with or without fake quantization, from images and chosen boxes."""
     from kerasvision.compress.quantizers import observed
 
+    net = net_of_choices(model.net)
+
     @tf.function(autograph=False)
-    def run(batch: Any) -> dict[str, Any]:
+    def run(batch: Any, *choices: Any) -> dict[str, Any]:
         seen: dict[str, Any] = {}
 
         def note(name: str, values: Any, quantized: Any) -> Any:
@@ -98,18 +114,16 @@ def _tensors(model: Any, images: np.ndarray, fake: bool) -> dict[str, np.ndarray
             return seen[name]
 
         with observed(note):
-            model(batch, training=False)
+            net([model.normalized(batch), *choices], training=False)
         return {name: values for name, values in seen.items() if hasattr(model.quantizers[name], "limits")}
 
-    return {name: values.numpy() for name, values in run(tf.constant(images)).items()}
+    return {name: values.numpy() for name, values in run(*map(tf.constant, inputs)).items()}
 
 
-def _places(
-    path: Path, interpreter: Any, model: Any, tensors: dict[str, np.ndarray]
-) -> dict[int, tuple[str, str, float, int]]:
+def _places(path: Path, interpreter: Any, model: Any, sizes: dict[str, int]) -> dict[int, tuple[str, str, float, int]]:
     """Index of a tensor of the file -> its name in the net, its op, scale and zero point."""
     layers: dict[str, list[str]] = {}
-    for name in tensors:
+    for name in sizes:
         # The file names an op after its first layer, or after all of them.
         for layer in {name.split("/")[0], model.units[name]}:
             layers.setdefault(layer, []).append(name)
@@ -127,7 +141,7 @@ def _places(
             for name in layers[layer]:
                 low, high = model.quantizers[name].limits()
                 fits = abs((high - low) / 255 / scale - 1) < _CLOSE
-                if name not in taken and fits and np.prod(detail["shape"]) == tensors[name][0].size:
+                if name not in taken and fits and np.prod(detail["shape"]) == sizes[name]:
                     taken.add(name)
                     places.setdefault(index, (name, op.name, scale, zero_point))
     return places

@@ -68,7 +68,8 @@ def quantized(masks, images):
 @pytest.fixture(scope="module")
 def file(quantized, images, tmp_path_factory):
     """The report of an int8 file."""
-    return kv.export(quantized, tmp_path_factory.mktemp("file"), data=images, samples=8, benchmark=False)
+    folder = tmp_path_factory.mktemp("file")
+    return kv.export(quantized, folder, data=images, samples=8, benchmark=False, explain=True)
 
 
 def check_file(report, model):
@@ -98,6 +99,9 @@ def check_file(report, model):
 
 def test_int8_from_training(file, masks, images):
     check_file(file, masks)
+    explained = {layer["tensor"].split("/")[0]: layer["mean_lsb"] for layer in file.layers}
+    assert {"region_align", "region_0_relu", "class_logits", "mask_align", "mask_up"} <= set(explained)
+    assert max(explained.values()) < 2
     engine = open_engine(file.path)
     assert engine.outputs["box_masks"].shape == (1, 10, 28, 28)
     found = engine.run(images)
