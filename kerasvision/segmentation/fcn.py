@@ -121,8 +121,10 @@ def fcn(
     missing = [(0, -size % STRIDE) for size in (height, width)]
     if any(map(any, missing)):
         x = layers.ZeroPadding2D(missing, name="border")(x)
-    arguments = {"fully_connected": False} if published else {}
-    features = build_backbone(backbone, x, weights=weights, **arguments, **(backbone_arguments or {}))
+    arguments = dict(backbone_arguments or {})
+    if published:
+        arguments.setdefault("fully_connected", False)
+    features = build_backbone(backbone, x, weights=weights, **arguments)
     filters = filters or (FULLY_CONNECTED if published else 512)
     kernel_size = kernel_size or (WINDOW if published else 3)
     fine = {level: features[level] for level in skips}
