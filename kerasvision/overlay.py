@@ -92,6 +92,17 @@ class Objects:
         return str(self.labels[index]) if index < len(self.labels) else str(index)
 
 
+def indexed(classes: np.ndarray) -> Image.Image:
+    """A class map as a picture whose pixels are class indices, with the colours of `colour` as its palette.
+
+    Args:
+        classes: uint8 [H, W]; 255, void, is dark.
+    """
+    picture = Image.fromarray(np.asarray(classes, np.uint8))
+    picture.putpalette([value for ink in (*(colour(index) for index in range(VOID)), _HATCH) for value in ink])
+    return picture
+
+
 def paint(picture: Image.Image, size: tuple[int, int], objects: Objects, of: ImageFont.FreeTypeFont) -> Image.Image:
     """Paints what is in an image onto a copy of it.
 

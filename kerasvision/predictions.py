@@ -23,7 +23,8 @@ Images = str | os.PathLike[str] | np.ndarray | Image.Image | Sequence[Any]
 class Results(abc.ABC):
     """What a model says about some images, whatever its task.
 
-    `Predictions` are those of a classifier, `kerasvision.detections.Detections` those of a detector.
+    `Predictions` are those of a classifier, `kerasvision.detections.Detections` those of a detector, and
+    `kerasvision.segmentations.Segmentations` those of a segmenter.
     """
 
     images: tuple[ImageSource, ...]
@@ -39,13 +40,17 @@ class Results(abc.ABC):
     def draw(self, index: int) -> Image.Image:
         """One image with what was said about it."""
 
+    def pictures(self, index: int) -> dict[str, Image.Image]:
+        """What `save` writes of one image, by the end of the file's name; the drawing comes first."""
+        return {"prediction": self.draw(index)}
+
     def image_name(self, index: int) -> str | int:
         """The path an image was given as; of an array its position."""
         image = self.images[index]
         return image if isinstance(image, str) else index
 
     def save(self, directory: str | os.PathLike[str]) -> list[Path]:
-        """Writes a drawing of every image, and then predictions.json.
+        """Writes a drawing of every image, a segmenter's class map beside it, and then predictions.json.
 
         Args:
             directory: made where it does not exist.
@@ -55,27 +60,26 @@ class Results(abc.ABC):
         """
         directory = Path(directory)
         directory.mkdir(parents=True, exist_ok=True)
-        files = []
-        for index, name in enumerate(self._names()):
-            path = directory / name
-            with replacing(path) as temporary:
-                self.draw(index).save(temporary, format="PNG")
-            files.append(path)
-        result = self.to_dict()
-        for entry, file in zip(result["predictions"], files, strict=True):
-            entry["drawn"] = file.name
+        files, result = [], self.to_dict()
+        for index, (name, entry) in enumerate(zip(self._names(), result["predictions"], strict=True)):
+            for end, picture in self.pictures(index).items():
+                path = directory / f"{name}_{end}.png"
+                with replacing(path) as temporary:
+                    picture.save(temporary, format="PNG")
+                files.append(path)
+                entry["drawn" if end == "prediction" else f"{end}_file"] = path.name
         write_text(directory / "predictions.json", json.dumps(result, indent=2, ensure_ascii=False) + "\n")
         return [*files, directory / "predictions.json"]
 
     def _names(self) -> Iterator[str]:
-        """File names for the drawings: of the image where it has one, and no name twice."""
+        """What the names of an image's files begin with: its own name where it has one, and no name twice."""
         used = set()
         for index, image in enumerate(self.images):
             stem = Path(image).stem if isinstance(image, str) else f"image{index}"
-            name, again = f"{stem}_prediction.png", 1
+            name, again = stem, 1
             while name.lower() in used:
                 again += 1
-                name = f"{stem}_{again}_prediction.png"
+                name = f"{stem}_{again}"
             used.add(name.lower())
             yield name
 

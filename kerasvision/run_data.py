@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from kerasvision.class_maps import class_maps
+from kerasvision.class_maps import VOID, class_maps
 from kerasvision.data import Data, load_data, save_split
 from kerasvision.errors import DataError
 from kerasvision.recipe import DataRecipe, Recipe, load_recipe
@@ -69,6 +69,14 @@ def load_run_data(data: DataRecipe, split: Path) -> Data:
     return loaded
 
 
+def needs_class_maps(data: Data, border: str | None) -> bool:
+    """Whether a segmenter with that border class is judged by maps that are yet to be made from what a set has."""
+    example = next((examples[0] for examples in data.splits.values() if examples), {})
+    if data.class_maps is not None:
+        return False
+    return "masks" in example or ("segmentation" in example and border is not None and border not in data.labels)
+
+
 def same_source(source: str | os.PathLike[str], other: str) -> bool:
     """Whether two sources are one, also where one path is relative."""
     source = os.fspath(source)
@@ -106,8 +114,8 @@ def align_labels(predictor: "Predictor", data: Data) -> list[int]:
         The model's index for each label of the data; -1 for one that it does not know, and no object has.
 
     Raises:
-        DataError: the data has labels the model does not know, several for an image where it gives one, or boxes where
-            it gives labels, or labels where it gives boxes.
+        DataError: the data has labels the model does not know, several for an image where it gives one, or labels of
+            another kind: of images, objects or pixels.
     """
     _check_kind(predictor, data)
     numbered = predictor.labels == tuple(str(index) for index in range(len(predictor.labels)))
@@ -127,17 +135,24 @@ def align_labels(predictor: "Predictor", data: Data) -> list[int]:
 def _check_kind(predictor: "Predictor", data: Data) -> None:
     """Raises a DataError where the data labels something else than the model predicts."""
     example = next((examples[0] for examples in data.splits.values() if examples), {})
-    has = {"boxes": "boxes" in example, "labels": "label" in example or "labels" in example}
-    wanted = "boxes" if predictor.detects else "labels"
+    has = {
+        "detection": "boxes" in example,
+        "classification": "label" in example or "labels" in example,
+        "segmentation": "segmentation" in example or data.class_maps is not None,
+    }
+    wanted = predictor.task.name
     if not has[wanted]:
-        says = {"boxes": "boxes of objects", "labels": "labels of whole images"}
-        found = [text for kind, text in says.items() if has[kind]] or ["labels of pixels"]
-        model = "a detector" if predictor.detects else "a classifier"
+        says = {
+            "detection": "boxes of objects",
+            "classification": "labels of whole images",
+            "segmentation": "labels of pixels",
+        }
+        found = next((text for kind, text in says.items() if has[kind]), "none of these")
         raise DataError(
-            f"{predictor.path} is {model}: it is judged by {says[wanted]}, and {data.source} has {found[0]}. "
+            f"{predictor.path} is {predictor.kind}: it is judged by {says[wanted]}, and {data.source} has {found}. "
             "Name data with them, or a model for this data."
         )
-    if wanted == "labels" and data.multi_label != predictor.multi_label:
+    if wanted == "classification" and data.multi_label != predictor.multi_label:
         kinds = {True: "any number of labels", False: "one label"}
         raise DataError(
             f"{data.source} gives each image {kinds[data.multi_label]}, but {predictor.path} was trained for "
@@ -155,7 +170,7 @@ def to_model_order(targets: dict[str, np.ndarray], order: Sequence[int], classes
     """Targets in the model's order of labels.
 
     Args:
-        targets: {"label": [N]}, {"labels": [N, K of the data]}, or "classes" [N, M] among others.
+        targets: {"label": [N]}, {"labels": [N, K of the data]}, "classes" [N, M] or "segmentation" among others.
         order: from `align_labels`.
         classes: K of the model.
 
@@ -164,6 +179,10 @@ def to_model_order(targets: dict[str, np.ndarray], order: Sequence[int], classes
     """
     if "classes" in targets:
         return {**targets, "classes": np.asarray(order)[targets["classes"]]}
+    if "segmentation" in targets:
+        table = np.full(VOID + 1, VOID, np.uint8)
+        table[: len(order)] = order
+        return {**targets, "segmentation": table[targets["segmentation"]]}
     if "labels" not in targets:
         return {"label": np.asarray(order)[targets["label"]]}
     labels = np.zeros((len(targets["labels"]), classes), targets["labels"].dtype)
@@ -179,12 +198,15 @@ def judged_targets(predictor: "Predictor", targets: Any) -> dict[str, np.ndarray
     """
     if predictor.detects:
         needed: tuple[str, ...] = ("boxes", "classes", "valid")
+    elif predictor.task.name == "segmentation":
+        needed = ("segmentation",)
     else:
         needed = ("labels" if predictor.multi_label else "label",)
     if not isinstance(targets, Mapping) or not set(needed) <= set(targets):
         got = ", ".join(targets) if isinstance(targets, Mapping) else f"a {type(targets).__name__}"
         raise DataError(f"{predictor.path} is judged by the targets {', '.join(needed)}, and a batch has {got}.")
-    kept = (*needed, "crowd", "difficult", *(("masks",) if predictor.segments else ())) if predictor.detects else needed
+    objects = ("crowd", "difficult", *(("masks",) if predictor.segments else ()))
+    kept = (*needed, *{"detection": objects, "segmentation": ("instances",)}.get(predictor.task.name, ()))
     return {name: np.asarray(targets[name]) for name in kept if name in targets}
 
 

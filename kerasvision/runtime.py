@@ -8,8 +8,9 @@ from typing import Any, Literal
 
 import numpy as np
 
+from kerasvision.class_maps import class_maps
 from kerasvision.data import Data, load_data, load_image
-from kerasvision.data.decode import read_image
+from kerasvision.data.decode import read_image, unfit_classes
 from kerasvision.detections import BOX_MASKS, MASKS, Detections, Found
 from kerasvision.errors import ArtifactError, DataError
 from kerasvision.export.engines import Engine, open_engine
@@ -23,18 +24,22 @@ from kerasvision.run_data import (
     join,
     judged_targets,
     load_recipe_data,
+    needs_class_maps,
     recipe_of,
     same_source,
     splits_of,
     to_model_order,
 )
+from kerasvision.segmentation import SegmentationTask
+from kerasvision.segmentations import Segmentations
 
 Arrays = dict[str, np.ndarray]
 
 RUN_MODEL = "model.keras"
 BATCH = 32
-# What a detector is judged by; masks of a whole data set are not held.
-DETECTIONS = ("boxes", "scores", "classes", "count")
+KINDS = {"classification": "a classifier", "detection": "a detector", "segmentation": "a segmenter"}
+# What tasks of many outputs are judged by; masks of a whole data set are not held.
+JUDGED = {"detection": ("boxes", "scores", "classes", "count"), "segmentation": ("classes",)}
 
 
 def load(path: str | os.PathLike[str], threads: int = 2) -> "Predictor":
@@ -118,6 +123,11 @@ class Predictor:
         """Whether it says what is where, in boxes."""
         return self.task.name == "detection"
 
+    @property
+    def kind(self) -> str:
+        """What it is in words, such as "a classifier"."""
+        return KINDS[self.task.name]
+
     def __repr__(self) -> str:
         height, width = self.image_size
         return (
@@ -146,7 +156,7 @@ class Predictor:
         on_bad_files: Literal["stop", "skip"] = "stop",
         *,
         score: float = 0.5,
-    ) -> Predictions | Detections:
+    ) -> Predictions | Detections | Segmentations:
         """Predicts images of any size, fitted to the model's size as its training data was.
 
         Args:
@@ -157,7 +167,7 @@ class Predictor:
             score: least score of the boxes that a detector's result shows; it holds all of them.
 
         Returns:
-            Predictions of a classifier, Detections of a detector.
+            Predictions of a classifier, Detections of a detector, Segmentations of a segmenter.
 
         Raises:
             DataError: an image cannot be used, or there is none.
@@ -192,11 +202,18 @@ class Predictor:
             warnings.warn(f"{len(bad)} of {len(sources)} images are left out:\n{listed}", stacklevel=2)
         if self.detects:
             return Detections(tuple(kept), tuple(results), self.labels, score)
+        if isinstance(self.task, SegmentationTask):
+            return Segmentations(tuple(kept), tuple(results), self.labels, self.task.border, self.task.min_area)
         return Predictions(tuple(kept), np.stack(results), self.labels, self.multi_label, top)
 
     def _read(self, pixels: np.ndarray, sizes: Sequence[tuple[int, int]]) -> list[Any]:
-        """Of each image of a batch its scores [K], or what was found in it, in pixels of the image of that size."""
+        """Of each image of a batch its scores [K], or what was found, in pixels of the image of that size."""
         outputs = self.run(pixels)
+        if self.task.name == "segmentation":
+            return [
+                unfit_classes(np.rint(classes), size, self.image_size, self.preprocessing)
+                for classes, size in zip(outputs["classes"], sizes, strict=True)
+            ]
         if not self.detects:
             return list(outputs["scores"])
         return [
@@ -223,7 +240,8 @@ class Predictor:
             Targets {"label": [B]} or {"labels": [B, K]}, in the model's order of labels, and decoded
             predictions. Of a detector the targets are {"boxes": [B, M, 4] in pixels of the model's input, "classes",
             "valid", "crowd": [B, M]}, and "masks" [B, M, H, W] where it gives masks and the data has them; the boxes
-            of the predictions are shares of its sides.
+            of the predictions are shares of its sides. Of a segmenter they are {"segmentation": [B, H, W]}, and
+            "instances" where the data has them, in pixels of the model's input as the predictions are.
 
         Raises:
             DataError: no such split, an empty one, data for another task, or labels that are not the model's.
@@ -238,7 +256,8 @@ class Predictor:
         for images, wanted in data:
             empty = False
             if not isinstance(wanted, Mapping) and not self.detects:
-                wanted = {"labels" if self.multi_label else "label": wanted}
+                single = "segmentation" if self.task.name == "segmentation" else "label"
+                wanted = {"labels" if self.multi_label else single: wanted}
             targets = judged_targets(self, wanted)
             if order is not None:
                 targets = to_model_order(targets, order, len(self.labels))
@@ -247,12 +266,12 @@ class Predictor:
             raise DataError("The data set to evaluate on is empty.")
 
     def collect(self, data: Any, split: str = "test") -> tuple[Arrays, Arrays]:
-        """What `judged` gives as a whole, targets and predictions [N, ...]; of a detector without masks."""
+        """What `judged` gives as a whole, targets and predictions [N, ...], without masks and maps of probabilities."""
         targets: list[Arrays] = []
         predictions: list[Arrays] = []
         for wanted, found in self.judged(data, split):
             targets.append({name: values for name, values in wanted.items() if name != MASKS})
-            predictions.append({name: found[name] for name in DETECTIONS} if self.detects else found)
+            predictions.append({name: found[name] for name in JUDGED.get(self.task.name, found)})
         return join(targets), join(predictions)
 
     def evaluate(self, data: Any, split: str = "test") -> dict[str, float]:
@@ -286,13 +305,17 @@ class Predictor:
             raise DataError(f"{self.path} does not stand in a run folder, so its data is not known: name the data.")
         if recipe is not None and (source is None or same_source(source, recipe.data.source)):
             return load_recipe_data(recipe.data, format, on_bad_files)
-        return load_data(
+        loaded = load_data(
             os.fspath(source),  # type: ignore[arg-type]
             format,
             validation_fraction=0.1 if split in ("train", "validation") else 0.0,
             on_bad_files=on_bad_files or "stop",
             multi_label=self.multi_label,
         )
+        if not isinstance(self.task, SegmentationTask) or not needs_class_maps(loaded, self.task.border):
+            return loaded
+        known = None if recipe is None else recipe.data.class_maps
+        return loaded.with_class_maps(class_maps({"border": self.task.border is not None} if known is None else known))
 
     def _batches(self, data: Data, split: str) -> Iterable[tuple[Any, Any]]:
         chosen = splits_of(data, split)

@@ -123,6 +123,7 @@ def evaluate(artifact: str, data: str | None, data_format: str | None, split: st
     """Measure ARTIFACT: a run folder, .keras, .tflite, .onnx or SavedModel folder."""
     from kerasvision.run_data import count_objects, splits_of
     from kerasvision.runtime import load
+    from kerasvision.segmentation import SegmentationMetrics
 
     predictor = load(artifact)
     on_bad_files: Literal["skip"] | None = "skip" if skip_bad_files else None
@@ -137,13 +138,18 @@ def evaluate(artifact: str, data: str | None, data_format: str | None, split: st
     values = {"artifact": artifact, "data": loaded.source, "split": split, "images": images, "metrics": metrics}
     if predictor.detects:
         values["objects"] = {label: objects[label] for label in predictor.labels}
+    if isinstance(meter, SegmentationMetrics):
+        counts = meter.confusion.sum(axis=1).tolist()
+        values["pixels"] = dict(zip(predictor.labels, counts, strict=True))
 
     def show(console: "Console") -> None:
-        from kerasvision.cli.tables import show_average_precision, show_metrics
+        from kerasvision.cli.tables import show_average_precision, show_metrics, show_overlaps
 
         title = f"{artifact} on {images} images ({loaded.source}, {split})"
         if predictor.detects:
             show_average_precision(console, title, metrics, values["objects"], predictor.image_size)
+        elif "pixels" in values:
+            show_overlaps(console, title, metrics, values["pixels"])
         else:
             show_metrics(console, title, metrics)
 

@@ -4,8 +4,18 @@ import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from kerasvision.errors import DataError, ExportError
-from kerasvision.report import DetectorExample, ReportExample, make_examples, write_card, write_metrics, write_report
+from kerasvision.report import (
+    DetectorExample,
+    ReportExample,
+    SegmenterExample,
+    make_examples,
+    write_card,
+    write_metrics,
+    write_report,
+)
 from kerasvision.report.page import read_metrics
 from kerasvision.report.tables import int8_file
 from kerasvision.runtime import Predictor, load
@@ -153,7 +163,7 @@ def _remember(run: RunFolder, report: dict[str, Any], predictor: Predictor) -> N
 
 def _examples(
     run: RunFolder, metrics: dict[str, Any], predictor: Predictor
-) -> list[ReportExample] | list[DetectorExample]:
+) -> list[ReportExample] | list[DetectorExample] | list[SegmenterExample]:
     """The report's pictures, made again; none where the run's data is gone."""
     split = metrics["metrics"]["split"]
     try:
@@ -165,9 +175,28 @@ def _examples(
     quantized = load(path) if path and path.exists() else None
     if predictor.detects:
         return _detector_examples(metrics, predictor, quantized, data, split)
+    if predictor.task.name == "segmentation":
+        return _segmenter_examples(predictor, quantized, data, split)
     scores = predictor.collect(data, split)[1]["scores"]
     rounded = None if quantized is None else quantized.collect(data, split)[1]["scores"]
     return make_examples(data.splits[split], scores, rounded)
+
+
+def _segmenter_examples(
+    predictor: Predictor, quantized: Predictor | None, data: "Data", split: str
+) -> list[SegmenterExample]:
+    """Those of `judge`, with what the int8 file finds in them."""
+    from kerasvision.training.evaluation import judge
+
+    model = predictor.engine.model  # type: ignore[attr-defined]
+    examples: Any = judge(model, None, _batches(model, data, split), data.splits[split]).examples
+    if quantized is None or not examples:
+        return examples
+    maps = np.rint(quantized.run(np.stack([example.image for example in examples]))["classes"]).astype(int)
+    return [
+        dataclasses.replace(example, found={**example.found, "quantized": classes})
+        for example, classes in zip(examples, maps, strict=True)
+    ]
 
 
 def _detector_examples(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from kerasvision import runtime
-from kerasvision.cli.tables import show_detections, show_predictions
+from kerasvision.cli.tables import show_class_maps, show_detections, show_predictions
 from kerasvision.cli.verb import Result
 from kerasvision.detections import Detections
 from kerasvision.errors import DataError
@@ -37,11 +37,12 @@ def predict_images(
         click.UsageError: an option of the other kind of model.
     """
     predictor = runtime.load(artifact)
-    if predictor.detects and top is not None:
-        raise click.UsageError(f"--top is for classifiers, and {artifact} is a detector: use --score.")
+    if predictor.task.name != "classification" and top is not None:
+        advice = ": use --score" if predictor.detects else ""
+        raise click.UsageError(f"--top is for classifiers, and {artifact} is {predictor.kind}{advice}.")
     for option, value in (("--score", score), ("--coco", coco)):
         if value is not None and not predictor.detects:
-            raise click.UsageError(f"{option} is for detectors, and {artifact} is a classifier.")
+            raise click.UsageError(f"{option} is for detectors, and {artifact} is {predictor.kind}.")
     if coco_ids is not None and coco is None:
         raise click.UsageError("--coco-ids says which ids the file of --coco has: name that file, too.")
     annotations = None if coco_ids is None else _annotations(Path(coco_ids))
@@ -57,6 +58,8 @@ def predict_images(
     def show(console: "Console") -> None:
         if predictor.detects:
             show_detections(console, values, files)
+        elif predictor.task.name == "segmentation":
+            show_class_maps(console, values, files)
         else:
             show_predictions(console, values, files)
         if written is not None:

@@ -103,6 +103,26 @@ def show_average_precision(
         console.print(f"Small: below 32x32 pixels of the model's input, {height}x{width}; large: above 96x96.")
 
 
+def show_overlaps(console: Console, title: str, metrics: Mapping[str, float], pixels: Mapping[str, int]) -> None:
+    """`kerasvision evaluate` of a segmenter: the means, and by class.
+
+    Args:
+        console: where to.
+        title: what was measured on what.
+        metrics: of `SegmentationTask.metrics`.
+        pixels: label -> how many there are, void left out.
+    """
+    show_metrics(console, title, {name: value for name, value in metrics.items() if "/" not in name})
+    kinds = ("IoU", "Dice", "boundary_F1")
+    titles = [metric_name(kind) for kind in kinds]
+    total = max(sum(pixels.values()), 1)
+    rows = []
+    for label, count in pixels.items():
+        values = [metrics.get(f"{kind}/{label}") for kind in kinds]
+        rows.append((label, percent(count / total), *("" if value is None else f"{value:.6f}" for value in values)))
+    table(console, ("class", "of the pixels", *titles), rows, numbers=("of the pixels", *titles))
+
+
 def show_predictions(console: Console, predictions: Mapping[str, Any], files: Sequence[Path]) -> None:
     """`kerasvision predict`: one row for each image, its best label first."""
     rows = []
@@ -131,12 +151,22 @@ def show_detections(console: Console, detections: Mapping[str, Any], files: Sequ
     _show_files(console, files)
 
 
+def show_class_maps(console: Console, found: Mapping[str, Any], files: Sequence[Path]) -> None:
+    """`kerasvision predict` of a segmenter: for each image the shares of the classes, and how many objects."""
+    told_apart = any("objects" in entry for entry in found["predictions"])
+    rows = []
+    for entry in found["predictions"]:
+        shares = ", ".join(f"{label} {percent(share, 1)}" for label, share in entry["classes"].items())
+        rows.append((entry["image"], *([entry["objects"]] if told_apart else []), shares or "nothing"))
+    columns = ("image", *(["objects"] if told_apart else []), "of the pixels")
+    table(console, columns, rows, ("objects",))
+    _show_files(console, files)
+
+
 def _show_files(console: Console, files: Sequence[Path]) -> None:
     if files:
         count = len(files) - 1
-        console.print(
-            f"{count} drawn image{'s' * (count != 1)} and predictions.json in {escape(str(files[-1].parent))}"
-        )
+        console.print(f"{count} picture{'s' * (count != 1)} and predictions.json in {escape(str(files[-1].parent))}")
 
 
 def show_exports(console: Console, exports: Sequence[Mapping[str, Any]]) -> None:

@@ -6,6 +6,7 @@ import os
 import numpy as np
 import tensorflow as tf
 
+from kerasvision.class_maps import VOID
 from kerasvision.data.inspect import BadFile, Decoder, decode_with_pillow, inspect_file
 from kerasvision.data.storage import read_bytes
 from kerasvision.errors import DataError
@@ -233,6 +234,33 @@ def unfit_boxes(
     factors = np.array([source[1] / resized[1], source[0] / resized[0]])
     moved = (np.asarray(boxes, np.float64) - np.tile(offset[::-1], 2)) * np.tile(factors, 2)
     return moved.astype(np.float32)
+
+
+def unfit_classes(
+    classes: np.ndarray, source: tuple[int, int], image_size: tuple[int, int], preprocessing: Preprocessing
+) -> np.ndarray:
+    """Brings the class map of a fitted image back to the image it was: each pixel has the class at its centre.
+
+    Args:
+        classes: [H', W'] class indices, in pixels of the fitted image.
+        source: (H, W) of the image before.
+        image_size: (H', W') of the fitted image.
+        preprocessing: how it was fitted.
+
+    Returns:
+        uint8 [H, W]; 255, void, where the fitted image does not show the image.
+    """
+    resized, offset = placement(source, image_size, preprocessing)
+    places = [
+        np.floor((np.arange(own) + 0.5) * (whole / own)).astype(int) + begin
+        for own, whole, begin in zip(source, resized, offset, strict=True)
+    ]
+    rows, columns = (np.clip(place, 0, side - 1) for place, side in zip(places, image_size, strict=True))
+    result = np.asarray(classes)[rows[:, None], columns].astype(np.uint8)
+    for axis, (place, side) in enumerate(zip(places, image_size, strict=True)):
+        outside = (place < 0) | (place >= side)
+        result[outside if axis == 0 else (slice(None), outside)] = VOID
+    return result
 
 
 def _placement(
