@@ -45,6 +45,8 @@ class Task(abc.ABC):
     measured_names: tuple[str, ...] = ()
     # Of the objects' masks among the targets, see `Data.batches`; None for a task that takes none.
     mask_stride: int | None = None
+    # Decoded outputs that are indices below 256: files give them as bytes, whatever else they give.
+    indices: ClassVar[tuple[str, ...]] = ()
     # Whether an int8 file keeps the decoding in float32 behind the net, because 8 bits are too coarse for it.
     float_decode: ClassVar[bool] = False
     # Whether what lies at the border of an image counts as well: the whole image is fitted, whatever the weights of the

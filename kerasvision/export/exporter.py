@@ -279,9 +279,10 @@ def _compare(
     """How far the file is from the model; raises where that is too far."""
     if model.task.float_decode:
         return check_detector(model, engine, images, scratch, row.filename, exact)
-    differences = parity.compare(engine.run(images), reference(images), engine.outputs_quantization)
+    indices = model.task.indices
+    differences = parity.compare(engine.run(images), reference(images), engine.outputs_quantization, indices)
     carried = _carried_steps(model, images, engine) if row.integer and is_quantized(model) else {}
-    parity.check_parity(differences, row.integer, row.filename, carried, exact=exact)
+    parity.check_parity(differences, row.integer, row.filename, carried, exact=exact, indices=indices)
     return Verdict(differences, {})
 
 
@@ -321,7 +322,8 @@ def _measure(task: Task, runs: Sequence[Callable[[np.ndarray], Any]], batches: I
 
 def _carried_steps(model: Any, images: np.ndarray, engine: Engine) -> dict[str, float]:
     raw = parity.in_batches(tf.function(model.call, autograph=False), np.rint(images).astype(np.float32))
-    return parity.carried_steps(model.task.decode, raw, model.output_steps(), engine.outputs_quantization)
+    task = model.task
+    return parity.carried_steps(task.decode, raw, model.output_steps(), engine.outputs_quantization, task.indices)
 
 
 def _parameters(model: Any) -> int:

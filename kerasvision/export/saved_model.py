@@ -58,8 +58,11 @@ def graph_of_choices(model: Any) -> Graph:
 
 
 def decode_graph(task: Task) -> Graph:
-    """Raw outputs, by name -> decoded outputs, all of them float32: readers of files expect no other type."""
-    return lambda **outputs: {name: ops.cast(values, "float32") for name, values in task.decode(outputs).items()}
+    """Raw outputs, by name -> decoded outputs in float32, which readers of files expect; `Task.indices` in uint8."""
+    return lambda **outputs: {
+        name: ops.cast(values, "uint8" if name in task.indices else "float32")
+        for name, values in task.decode(outputs).items()
+    }
 
 
 def float_graph(model: Any) -> Graph:

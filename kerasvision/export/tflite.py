@@ -96,7 +96,8 @@ def _run_converter(
         target=str(target),
         quantization=quantization,
         calibration=calibration and str(calibration),
-        float_outputs=job.model.task.float_decode,
+        # Indices are bytes already, and no quantized tensors.
+        float_outputs=job.model.task.float_decode or bool(job.model.task.indices),
     )
     return signature
 

@@ -43,6 +43,7 @@ class SegmentationTask(Task):
 
     name = "segmentation"
     whole_image = True
+    indices = ("classes",)
 
     def __init__(
         self,

@@ -69,3 +69,25 @@ def test_batches_are_filled_up_and_cut_again(count):
     images = np.arange(count * 2.0).reshape(count, 2)
     np.testing.assert_array_equal(in_batches(double, images, size=4)["a"], images * 2)
     assert sizes == {4}
+
+
+def test_indices_are_equal_or_not():
+    file, model = ({"classes": np.float32(values)} for values in ([[0, 4, 2, 2]], [[0, 1, 2, 2]]))
+    found = compare(file, model, {"classes": None}, ["classes"])
+    assert found["classes"] == {"max": 1, "mean": 0.25, "p99": pytest.approx(0.97), "lsb": None}
+    with pytest.raises(ExportError, match='25.00 % of "classes", allowed 0.10 %'):
+        check_parity(found, False, "the file", indices=["classes"])
+    # Of the integer file as much as three of its steps would change.
+    check_parity(found, True, "the file", {"classes": 0.09}, indices=["classes"])
+    with pytest.raises(ExportError, match=r"allowed 24\.00 %"):
+        check_parity(found, True, "the file", {"classes": 0.08}, indices=["classes"])
+    check_parity(found, True, "the file", exact=False, indices=["classes"])
+
+
+def test_indices_that_a_step_changes():
+    raw = {"logits": np.float32([[[0.0, 0.001], [0.0, 5.0]]] * 500)}
+    share = carried_steps(
+        lambda outputs: {"classes": outputs["logits"].argmax(axis=-1)}, raw, {"logits": 0.04}, {}, ["classes"]
+    )
+    # Half of the pixels are undecided, of which a step down and a step up, a quarter, change sides.
+    assert share["classes"] == pytest.approx(0.125, abs=0.03)
