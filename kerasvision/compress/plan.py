@@ -76,6 +76,14 @@ class Plan:
         """Whether the layer and its only reader become one op, so that its own output never exists."""
         return all(self._goes_into_reader(call) for call in self._calls[id(node.layer)])
 
+    def is_cut(self, node: Node) -> bool:
+        """Whether a ReLU is no op of its own but the lower end of the 8 bits of the transposed convolution before it.
+
+        That one's op takes no function in, and an int8 ReLU may take longer than all of a region's convolutions.
+        """
+        before = node.inputs[0] if len(node.inputs) == 1 else None
+        return before is not None and isinstance(before.layer, layers.Conv2DTranspose) and self.is_fused(before)
+
     def first_of_op(self, node: Node) -> Node:
         """The first of the layers that become one op with this one."""
         while len(node.inputs) == 1 and self.is_fused(node.inputs[0]):
@@ -97,7 +105,7 @@ class Plan:
         if reader is None or not isinstance(node.layer, _FUSABLE) or node.activation != "linear":
             return False
         if isinstance(node.layer, layers.Conv2DTranspose):
-            return False  # Its op takes nothing in.
+            return _is_own_range(reader)  # See `is_cut`; else its op takes nothing in.
         if isinstance(node.layer, layers.Dense) and len(part_widths(*node.layer.kernel.shape)) > 1:
             return False  # It ends in a concatenation, which takes nothing in either.
         if isinstance(reader.layer, layers.BatchNormalization):
@@ -121,6 +129,17 @@ class Plan:
                 parent[find(id(other))] = find(id(node))
         groups: dict[int, RangeGroup] = {}
         return {id(node): groups.setdefault(find(id(node)), RangeGroup()) for node in nodes}
+
+
+def _is_own_range(node: Node) -> bool:
+    """Whether this is a ReLU whose 8 bits begin at 0, because no other tensor shares them."""
+    shared = any(hands_values_on(reader.layer) or isinstance(reader.layer, SAME_RANGE) for reader in node.readers)
+    return (
+        is_clipping(node)
+        and getattr(node.layer, "max_value", None) is None
+        and node.activation != "relu6"
+        and not shared
+    )
 
 
 def hands_values_on(layer: tf_keras.layers.Layer) -> bool:

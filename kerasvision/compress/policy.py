@@ -179,6 +179,8 @@ class _Builder:
             return self.quantize(node, result) if shared or node.is_output else result
         if isinstance(layer, Adopted):
             return _adopted(self, node, args)
+        if self.plan.is_cut(node):
+            return self.quantize(node, args[0])
         for kind, rule in _RULES.items():
             if isinstance(layer, kind):
                 return rule(self, node, args[0])
@@ -275,7 +277,7 @@ class _Builder:
 
     def _range(self, node: Node, part: str) -> Quantizer:
         group = self.plan.group(node) if part == "output" else None
-        return self.note(node, RangeQuantizer(f"{node.layer.name}/{part}", group))
+        return self.note(node, RangeQuantizer(f"{node.layer.name}/{part}", group, cut=self.plan.is_cut(node)))
 
     def note(self, node: Node, quantizer: Any) -> Quantizer:
         """Remember a quantizer and the op it belongs to."""

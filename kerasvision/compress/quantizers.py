@@ -67,13 +67,15 @@ class RangeQuantizer(quantizers.Quantizer):
     Args:
         name: of the tensor, "LAYER/output".
         group: tensors with the same range; this tensor alone when None.
+        cut: whether what lies below 0 is cut off, which a ReLU need not do then.
     """
 
     SLOWEST_DECAY = 0.999
 
-    def __init__(self, name: str, group: RangeGroup | None = None) -> None:
+    def __init__(self, name: str, group: RangeGroup | None = None, cut: bool = False) -> None:
         self.name = name
         self.group = group or RangeGroup()
+        self.cut = cut
         self.variables: dict[str, tf.Variable] = {}
 
     def build(self, tensor_shape: Any, name: str, layer: Any) -> dict[str, tf.Variable]:
@@ -99,16 +101,18 @@ class RangeQuantizer(quantizers.Quantizer):
 
     def __call__(self, inputs: Any, training: bool, weights: dict[str, tf.Variable], **kwargs: Any) -> Any:
         """Fake-quantize; while training, move the range first."""
+        values = tf.nn.relu(inputs) if self.cut else inputs
         if training:
             low, high, seen = weights["min_var"], weights["max_var"], weights["batches"]
             decay = tf.minimum(self.SLOWEST_DECAY, seen / (seen + 9.0))
             # Zero must be representable: padding and ReLU produce it.
-            low.assign(decay * low + (1.0 - decay) * tf.minimum(tf.reduce_min(inputs), 0.0))
-            high.assign(decay * high + (1.0 - decay) * tf.maximum(tf.reduce_max(inputs), 0.0))
+            low.assign(decay * low + (1.0 - decay) * tf.minimum(tf.reduce_min(values), 0.0))
+            high.assign(decay * high + (1.0 - decay) * tf.maximum(tf.reduce_max(values), 0.0))
             seen.assign_add(1.0)
         low, high = self.group.limits()
+        # Not of the values that are cut: the file would have an op for that.
         quantized = tf.quantization.fake_quant_with_min_max_vars(inputs, low, high)
-        return _seen(self.name, inputs, quantized)
+        return _seen(self.name, values, quantized)
 
     def set_range(self, low: float, high: float) -> None:
         """Use a range that was measured elsewhere."""
@@ -122,8 +126,8 @@ class RangeQuantizer(quantizers.Quantizer):
         return float(low), float(high)
 
     def get_config(self) -> dict[str, Any]:
-        """The tensor's name."""
-        return {"name": self.name}
+        """The tensor's name, and whether it is cut."""
+        return {"name": self.name, "cut": self.cut}
 
 
 class FixedQuantizer(quantizers.Quantizer):

@@ -100,7 +100,7 @@ def check_file(report, model):
 def test_int8_from_training(file, masks, images):
     check_file(file, masks)
     explained = {layer["tensor"].split("/")[0]: layer["mean_lsb"] for layer in file.layers}
-    assert {"region_align", "region_0_relu", "class_logits", "mask_align", "mask_up"} <= set(explained)
+    assert {"region_align", "region_0_relu", "class_logits", "mask_align", "mask_up_relu"} <= set(explained)
     assert max(explained.values()) < 2
     engine = open_engine(file.path)
     assert engine.outputs["box_masks"].shape == (1, 10, 28, 28)
@@ -128,7 +128,7 @@ def test_layers_in_float_in_front_of_a_choice(masks, images, tmp_path):
     report = kv.export(
         masks, tmp_path, quantization="int8", data=images, samples=8, benchmark=False, float_layers=chosen
     )
-    assert set(report.islands) == {*FLOAT["mask_rcnn"], *chosen}
+    assert set(report.islands) == {*FLOAT["mask_rcnn"], *chosen, "mask_up_relu"}
 
 
 def check(model, path, images, scratch):
