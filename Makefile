@@ -12,9 +12,9 @@ demo: $(VENV)/.installed
 test: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile --cov --cov-report=term
 
-# With the contract over every registered backbone (tests/zoo): an hour or two.
+# With the contract over every registered backbone (tests/zoo): an hour or two. Half of its tests are in one file.
 test-full: $(VENV)/.installed-test
-	$(BIN)/python -m pytest --cov --cov-report=term
+	$(BIN)/python -m pytest -n 2 --dist worksteal --cov --cov-report=term
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
