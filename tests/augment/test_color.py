@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageEnhance
 
 from kerasvision.augment import color
+from kerasvision.augment.illumination import grey_world
 
 LUMA = np.array([0.299, 0.587, 0.114])
 
@@ -65,6 +66,16 @@ def test_hue_turns_back_and_keeps_luma():
     assert np.abs(color.hue(turned, -0.3).astype(int) - image).max() <= 2
     grey = np.repeat(noise(4, 1), 3, axis=-1)
     assert np.abs(color.hue(grey, 0.3).astype(int) - grey).max() <= 1
+
+
+def test_a_cast_is_what_grey_world_takes_away():
+    """Of an image whose channels have one mean: gains are those of channels, with a mean of 1."""
+    image = grey_world(noise(7, low=60, high=120))
+    cast = color.ColorCast((0.6, 1.6))({"image": image}, np.random.default_rng(1))["image"]
+    gains = cast.mean(axis=(0, 1)) / image.mean(axis=(0, 1))
+    assert np.ptp(gains) > 0.2 and gains.mean() == pytest.approx(1, abs=0.01)
+    assert np.abs(cast - image * gains).max() < 1.5
+    assert np.abs(grey_world(cast).astype(int) - image).max() <= 2
 
 
 def test_grey_is_pillows():

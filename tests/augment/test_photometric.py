@@ -39,7 +39,14 @@ def test_contract(cls, channels):
     np.testing.assert_array_equal(results[0]["image"], results[1]["image"])
     np.testing.assert_array_equal(image, before)
     assert list(example) == ["image", "label", "boxes"] and example["image"] is image
-    colors_only = cls in (color.Saturation, color.Hue, color.Grey, color.ChannelShuffle, color.ChannelDropout)
+    colors_only = cls in (
+        color.Saturation,
+        color.Hue,
+        color.ColorCast,
+        color.Grey,
+        color.ChannelShuffle,
+        color.ChannelDropout,
+    )
     if channels == 3 or not (colors_only or cls is illumination.GreyWorld):
         assert any((result["image"] != image).any() for result in results)
     elif colors_only:
@@ -71,6 +78,7 @@ def test_any_size(cls, size):
         color.Contrast((1.0, 1.0)),
         color.Saturation((1.0, 1.0)),
         color.Hue((0.0, 0.0)),
+        color.ColorCast((1.0, 1.0)),
         tone.Gamma((1.0, 1.0)),
         tone.CLAHE((0.0, 0.0)),
         tone.Posterize((8, 8)),
@@ -101,6 +109,7 @@ def test_identity_is_exact(transform, channels):
         lambda: color.Brightness((1.2, 0.8)),
         lambda: color.Hue((-0.6, 0.0)),
         lambda: color.Color(hue=0.7),
+        lambda: color.ColorCast((0.0, 1.0)),
         lambda: color.ChannelDropout(fill=256),
         lambda: tone.Gamma((0.0, 1.0)),
         lambda: tone.CLAHE(tiles=0),
