@@ -13,9 +13,20 @@ continuous pixels, (0, 0) is the top left corner.
 
 from kerasvision.augment.autoaugment import AutoAugment
 from kerasvision.augment.base import Augmentation, Example, Mixing, Transform
-from kerasvision.augment.color import Brightness, ChannelDropout, ChannelShuffle, Color, Contrast, Grey, Hue, Saturation
+from kerasvision.augment.color import (
+    Brightness,
+    ChannelDropout,
+    ChannelShuffle,
+    Color,
+    ColorCast,
+    Contrast,
+    Grey,
+    Hue,
+    Saturation,
+)
 from kerasvision.augment.compose import apply, augment, bind, generator
 from kerasvision.augment.corruptions import CORRUPTIONS, Corrupt, corrupt
+from kerasvision.augment.crops import Crop, Expand, Letterbox, Pad, ResizedCrop, SSDCrop
 from kerasvision.augment.degrade import (
     DefocusBlur,
     Downscale,
@@ -31,19 +42,13 @@ from kerasvision.augment.degrade import (
 )
 from kerasvision.augment.geometry import (
     Affine,
-    Crop,
     Elastic,
-    Expand,
     Flip,
-    Letterbox,
-    Pad,
     Perspective,
-    ResizedCrop,
     Rot90,
     Rotate,
     Scale,
     Shear,
-    SSDCrop,
     Translate,
 )
 from kerasvision.augment.illumination import GreyWorld, LocalContrast, Retinex, Standardize
@@ -68,6 +73,7 @@ __all__ = [
     "ChannelDropout",
     "ChannelShuffle",
     "Color",
+    "ColorCast",
     "Contrast",
     "CopyPaste",
     "Corrupt",

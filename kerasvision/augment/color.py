@@ -222,7 +222,8 @@ class ColorCast(Photometric):
         require_range("gain", self.gain, 0.01, 10)
 
     def _draw(self, rng: np.random.Generator) -> Callable[[np.ndarray], np.ndarray]:
-        gains = np.exp(rng.uniform(*np.log(self.gain), 3))
+        low, high = np.log(self.gain)
+        gains = np.exp(rng.uniform(low, high, 3))
         return partial(color_cast, gains=gains / gains.mean())
 
 

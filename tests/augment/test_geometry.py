@@ -6,7 +6,7 @@ from harness import assert_same, check_sound, full_example
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kerasvision.augment import apply, bind, build, generator, moves
+from kerasvision.augment import apply, bind, build, crops, generator, moves
 from kerasvision.augment import geometry as g
 from kerasvision.augment.compose import mirrored_order
 from kerasvision.errors import RecipeError
@@ -16,12 +16,12 @@ IDENTITIES = [
     g.Flip(horizontal=False),
     g.Flip(probability=0.0, vertical=True),
     g.Rot90(turns=(0,)),
-    g.Crop(padding=0),
-    g.ResizedCrop(scale=(1.0, 1.0), ratio=(1.0, 1.0)),
-    g.SSDCrop(overlaps=(1.0,)),
-    g.Expand(ratio=(1.0, 1.0), probability=1.0),
-    g.Pad(),
-    g.Letterbox(),
+    crops.Crop(padding=0),
+    crops.ResizedCrop(scale=(1.0, 1.0), ratio=(1.0, 1.0)),
+    crops.SSDCrop(overlaps=(1.0,)),
+    crops.Expand(ratio=(1.0, 1.0), probability=1.0),
+    crops.Pad(),
+    crops.Letterbox(),
     g.Rotate(degrees=0.0),
     g.Scale(factor=(1.0, 1.0)),
     g.Translate(0.0, 0.0),
@@ -33,11 +33,11 @@ IDENTITIES = [
 MOVES = [
     g.Flip(vertical=True),
     g.Rot90(),
-    g.Crop(10),
-    g.ResizedCrop((0.2, 1.0), size=(40, 56)),
-    g.Expand(probability=1.0),
-    g.Pad((60, 100)),
-    g.Letterbox((64, 50)),
+    crops.Crop(10),
+    crops.ResizedCrop((0.2, 1.0), size=(40, 56)),
+    crops.Expand(probability=1.0),
+    crops.Pad((60, 100)),
+    crops.Letterbox((64, 50)),
     g.Rotate(180.0),
     g.Scale((0.5, 2.0), same=False),
     g.Translate(0.4, 0.4),
@@ -101,7 +101,7 @@ def test_boxes_stay_sound_whatever_happens(seed, objects, height, width):
     example = {"image": np.ascontiguousarray(window), **{k: v for k, v in example.items() if k in ("classes", "crowd")}}
     example["boxes"] = (np.sort(rng.normal(0.5, 0.6, (objects, 2, 2)), axis=1) * (width, height)).reshape(-1, 4)
     example["boxes"] = example["boxes"].astype(np.float32)
-    for transform in rng.permutation(np.array([*MOVES, g.SSDCrop()], object))[:4]:
+    for transform in rng.permutation(np.array([*MOVES, crops.SSDCrop()], object))[:4]:
         example = moves.keep_visible(example, 0.1)
         example = transform(example, rng)
         check_sound(example)
@@ -161,7 +161,7 @@ def test_keypoints_change_sides_in_a_mirror():
 
 
 def test_ssd_crop_overlaps_as_drawn():
-    transform = g.SSDCrop(overlaps=(0.5,), min_visible=0.0)
+    transform = crops.SSDCrop(overlaps=(0.5,), min_visible=0.0)
     changed = 0
     for seed in range(30):
         example = full_example(seed=seed)
