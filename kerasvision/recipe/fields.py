@@ -110,10 +110,11 @@ class TrainRecipe:
         batch_size: images in a step, over all devices together.
         optimizer: by name.
         learning_rate: the highest one, reached after the warm-up.
-        schedule: "cosine" falls to `final_learning_rate` (Loshchilov & Hutter, 2017, arXiv:1608.03983), "constant"
-            stays after the warm-up.
+        schedule: "cosine" falls to `final_learning_rate` (Loshchilov & Hutter, 2017, arXiv:1608.03983), "poly"
+            does so along the share of the steps that are left, to the power of 0.9 (Chen et al., 2017,
+            arXiv:1606.00915), "constant" stays after the warm-up.
         warmup_epochs: epochs in which the learning rate rises linearly from near zero; may be a fraction.
-        final_learning_rate: last one of the cosine, as a share of `learning_rate`.
+        final_learning_rate: last one of the schedule, as a share of `learning_rate`.
         momentum: of "sgd" and "rmsprop".
         nesterov: of "sgd".
         weight_decay: decoupled, times the learning rate; biases and normalization layers are spared.
@@ -148,7 +149,7 @@ class TrainRecipe:
     batch_size: Count = 32
     optimizer: Optimizer = "adam"
     learning_rate: Positive = 1e-3
-    schedule: Literal["cosine", "constant"] = "cosine"
+    schedule: Literal["cosine", "poly", "constant"] = "cosine"
     warmup_epochs: NotNegative = 0.0
     final_learning_rate: Fraction = 0.0
     momentum: Fraction = 0.9

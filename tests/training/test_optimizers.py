@@ -18,8 +18,18 @@ def test_schedule_rises_linearly_and_falls_as_half_a_cosine():
 
 
 def test_constant_schedule_stays_after_the_warm_up():
-    rate = schedule(0.1, steps=50, warmup_steps=5, final=1.0)
+    rate = schedule(0.1, steps=50, warmup_steps=5, shape="constant")
     np.testing.assert_allclose([float(rate(step)) for step in range(5, 51)], 0.1, rtol=1e-5)
+
+
+def test_poly_falls_to_the_last_value_and_is_saved():
+    rate = schedule(0.1, steps=110, warmup_steps=10, final=0.1, shape="poly")
+    again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(rate))
+    for step in (0, 5, 10, 35, 60, 110, 200):
+        left = max(1 - max(step - 10, 0) / 100, 0)
+        expected = (0.01 + 0.09 * left**0.9) * min((step + 1) / 11, 1)
+        assert float(rate(step)) == pytest.approx(expected, rel=1e-4)
+        assert float(again(step)) == float(rate(step))
 
 
 @pytest.mark.parametrize("name", ["adam", "adamw", "sgd", "lamb", "lion", "rmsprop"])
@@ -52,5 +62,6 @@ def test_optimizer_takes_every_field():
     config = make_optimizer(recipe, 10, []).get_config()
     assert (config["momentum"], config["nesterov"], config["global_clipnorm"]) == (0.8, True, 2.0)
     assert (config["use_ema"], config["ema_momentum"]) == (True, 0.95)
-    rate = config["learning_rate"]["config"]
-    assert (rate["warmup_steps"], rate["decay_steps"], rate["alpha"], rate["warmup_target"]) == (5, 45, 0.1, 0.2)
+    warm_up = config["learning_rate"]["config"]
+    rate = warm_up["schedule"]["config"]
+    assert (warm_up["steps"], rate["decay_steps"], rate["alpha"], rate["initial_learning_rate"]) == (5, 45, 0.1, 0.2)
