@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from kerasvision.runtime import load as load
     from kerasvision.task import Task as Task
     from kerasvision.task import TaskModel as TaskModel
+    from kerasvision.tiles import with_tiles as with_tiles
     from kerasvision.training.callbacks import callbacks as callbacks
     from kerasvision.training.layerwise import layerwise as layerwise
     from kerasvision.training.run import train as train
@@ -73,6 +74,7 @@ _HOME = {
     "train": "kerasvision.training.run",
     "throughput": "kerasvision.training.throughput",
     "unfreeze": "kerasvision.training.stages",
+    "with_tiles": "kerasvision.tiles",
     "with_tta": "kerasvision.tta",
 }
 __all__ = ["__version__", *_HOME]

@@ -89,6 +89,9 @@ class Predictor:
         ArtifactError: the file carries no description of itself by kerasvision.
     """
 
+    # Images that `predict` reads and predicts together.
+    batch = BATCH
+
     def __init__(self, engine: Engine, path: Path, format: str) -> None:
         facts = _facts(engine, path)
         self.engine = engine
@@ -181,7 +184,7 @@ class Predictor:
         for index, source in enumerate(track(sources, "Predicting")):
             try:
                 original = read_image(source)
-                image = load_image(original, self.image_size, self.channels, self.preprocessing)
+                image = self._fit(original)
             except DataError as error:
                 bad.append(str(error) if isinstance(source, str) else f"Image {index}: {error}")
                 continue
@@ -190,7 +193,7 @@ class Predictor:
             kept.append(source)
             pixels.append(image)
             sizes.append((original.shape[0], original.shape[1]))
-            if len(pixels) == BATCH:
+            if len(pixels) == self.batch:
                 results += self._read(np.stack(pixels), sizes)
                 pixels, sizes = [], []
         if bad and (on_bad_files == "stop" or not kept):
@@ -205,6 +208,10 @@ class Predictor:
         if isinstance(self.task, SegmentationTask):
             return Segmentations(tuple(kept), tuple(results), self.labels, self.task.border, self.task.min_area)
         return Predictions(tuple(kept), np.stack(results), self.labels, self.multi_label, top)
+
+    def _fit(self, pixels: np.ndarray) -> np.ndarray:
+        """Pixels [H, W, C] of an image of any size as `_read` takes them."""
+        return load_image(pixels, self.image_size, self.channels, self.preprocessing)
 
     def _read(self, pixels: np.ndarray, sizes: Sequence[tuple[int, int]]) -> list[Any]:
         """Of each image of a batch its scores [K], or what was found, in pixels of the image of that size."""

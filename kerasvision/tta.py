@@ -9,8 +9,10 @@ import numpy as np
 
 from kerasvision.augment.base import Example, require
 from kerasvision.augment.moves import mirror, quarter_turns, scaling, translation, warp
+from kerasvision.class_maps import VOID
 from kerasvision.errors import UnknownNameError, closest
 from kerasvision.runtime import Arrays, Predictor, load
+from kerasvision.segmentation import SegmentationTask
 
 Window = tuple[float, float, float, float]
 Mean = Literal["probabilities", "logits"]
@@ -132,7 +134,8 @@ class TTAPredictor(Predictor):
         mean: of what: see `mean_scores`.
 
     Raises:
-        RecipeError: a detector, no views, or quarter turns of an image that is not square.
+        RecipeError: a detector, a segmenter without probabilities, no views, or quarter turns of an image that is not
+            square.
     """
 
     def __init__(self, predictor: Predictor, views: Sequence[View], mean: Mean) -> None:
@@ -147,6 +150,15 @@ class TTAPredictor(Predictor):
         turned = any(view.turns % 2 for view in self.views)
         require(height == width or not turned, "a square model for quarter turns", f"{height}x{width}")
         require(mean in ("probabilities", "logits"), 'mean "probabilities" or "logits"', repr(mean))
+        plain = "a predictor as kerasvision.load gives it; with_tiles goes around with_tta"
+        require(type(predictor) is Predictor, plain, f"a {type(predictor).__name__}")
+        if isinstance(self.task, SegmentationTask):
+            require(mean == "probabilities", 'mean "probabilities" for a segmenter', repr(mean))
+            self.engine = predictor.engine.with_probabilities()
+            gives = "probabilities" in self.engine.outputs
+            require(
+                gives, "a segmenter that gives probabilities, such as a .keras file", f"classes alone ({self.path})"
+            )
 
     def run(self, images: np.ndarray) -> Arrays:
         """Runs the model on every view of images of its own size; as `Predictor.run`."""
@@ -159,11 +171,15 @@ class TTAPredictor(Predictor):
                 merged[name] = mean_scores(values, self.multi_label, self.mean)
             elif name == "probabilities":
                 merged[name] = mean_maps(self.views, values, self.image_size)
-            else:
+            elif not isinstance(self.task, SegmentationTask):
                 raise NotImplementedError(
                     f'Views can be averaged for "scores" and "probabilities", and {self.path} predicts "{name}": '
                     "bring it back with View.invert."
                 )
+        if isinstance(self.task, SegmentationTask):
+            maps = merged["probabilities"]
+            # Nothing is probable where the net says nothing.
+            merged["classes"] = np.where(maps.any(axis=-1), maps.argmax(axis=-1), VOID).astype(np.float32)
         return merged
 
 
@@ -184,7 +200,8 @@ def with_tta(
 
     Raises:
         UnknownNameError: no views of that name.
-        RecipeError: the artifact is a detector, or quarter turns for a model whose input is not square.
+        RecipeError: the artifact is a detector or a segmenter's file that gives classes alone, or quarter turns for
+            a model whose input is not square.
         ArtifactError: the artifact cannot be used.
     """
     if isinstance(views, str) and views not in VIEWS:

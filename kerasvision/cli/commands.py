@@ -18,6 +18,8 @@ DATA_HELP = (
     "such as digits."
 )
 FORMAT_HELP = "How to read --data; recognised when left out."
+TILES_HELP = "Of a segmenter: images at their own size, in tiles of the model's input size."
+OVERLAP_HELP = "Of --tiles: share of a tile that its neighbour covers too; 0.5 when left out."
 SKIP_HELP = "Leave out images that cannot be read, and say which."
 TASK_HELP = "classification"
 
@@ -118,14 +120,24 @@ def _run(recipe: Any, folder: Path, overwrite: bool) -> Result:
 @click.option("--data", help=f"{DATA_HELP} The run's own data when left out.")
 @click.option("--data-format", help=FORMAT_HELP)
 @click.option("--split", default="test", show_default=True, help="train, validation, test or all.")
+@click.option("--tiles", is_flag=True, help=TILES_HELP)
+@click.option("--overlap", type=click.FloatRange(0, 1, max_open=True), help=OVERLAP_HELP)
 @click.option("--skip-bad-files", is_flag=True, help=SKIP_HELP)
-def evaluate(artifact: str, data: str | None, data_format: str | None, split: str, skip_bad_files: bool) -> Result:
+def evaluate(
+    artifact: str,
+    data: str | None,
+    data_format: str | None,
+    split: str,
+    tiles: bool,
+    overlap: float | None,
+    skip_bad_files: bool,
+) -> Result:
     """Measure ARTIFACT: a run folder, .keras, .tflite, .onnx or SavedModel folder."""
+    from kerasvision.cli.predicting import open_predictor
     from kerasvision.run_data import count_objects, splits_of
-    from kerasvision.runtime import load
     from kerasvision.segmentation import SegmentationMetrics
 
-    predictor = load(artifact)
+    predictor = open_predictor(artifact, tiles, overlap)
     on_bad_files: Literal["skip"] | None = "skip" if skip_bad_files else None
     loaded = predictor.load_data(data, data_format, split=split, on_bad_files=on_bad_files)
     meter, images, objects = predictor.task.meter(), 0, Counter[str]()
@@ -169,6 +181,8 @@ def evaluate(artifact: str, data: str | None, data_format: str | None, split: st
     type=click.Path(exists=True, dir_okay=False),
     help="COCO annotation file that --coco takes the ids of images and categories from.",
 )
+@click.option("--tiles", is_flag=True, help=TILES_HELP)
+@click.option("--overlap", type=click.FloatRange(0, 1, max_open=True), help=OVERLAP_HELP)
 @click.option("--skip-bad-files", is_flag=True, help=SKIP_HELP)
 def predict(artifact: str, images: tuple[str, ...], skip_bad_files: bool, **options: Any) -> Result:
     """Say what ARTIFACT sees on images; IMAGE is a file or a folder of them."""

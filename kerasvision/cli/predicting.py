@@ -13,6 +13,7 @@ from kerasvision.cli.verb import Result
 from kerasvision.detections import Detections
 from kerasvision.errors import DataError
 from kerasvision.files import write_text
+from kerasvision.tiles import with_tiles
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -27,6 +28,8 @@ def predict_images(
     score: float | None,
     coco: str | None,
     coco_ids: str | None,
+    tiles: bool,
+    overlap: float | None,
     on_bad_files: Literal["stop", "skip"],
 ) -> Result:
     """The work of the verb; its options are the arguments.
@@ -36,7 +39,7 @@ def predict_images(
         DataError: an image or the file of ids cannot be used.
         click.UsageError: an option of the other kind of model.
     """
-    predictor = runtime.load(artifact)
+    predictor = open_predictor(artifact, tiles, overlap)
     if predictor.task.name != "classification" and top is not None:
         advice = ": use --score" if predictor.detects else ""
         raise click.UsageError(f"--top is for classifiers, and {artifact} is {predictor.kind}{advice}.")
@@ -67,6 +70,23 @@ def predict_images(
 
     paths = {"files": [str(file) for file in files], **({} if written is None else {"coco": str(written)})}
     return Result({**values, **paths}, show)
+
+
+def open_predictor(artifact: str, tiles: bool, overlap: float | None) -> runtime.Predictor:
+    """The model that a verb names, in tiles where it asks for them.
+
+    Raises:
+        ArtifactError: the artifact cannot be used.
+        click.UsageError: an overlap without tiles, or tiles for another model than a segmenter.
+    """
+    predictor = runtime.load(artifact)
+    if not tiles:
+        if overlap is not None:
+            raise click.UsageError("--overlap is of --tiles: give both.")
+        return predictor
+    if predictor.task.name != "segmentation":
+        raise click.UsageError(f"--tiles is for segmenters, and {artifact} is {predictor.kind}.")
+    return with_tiles(predictor, 0.5 if overlap is None else overlap)
 
 
 def _annotations(path: Path) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """One way to run any model file: `.tflite`, `.onnx`, a SavedModel folder, `.keras`."""
 
 import abc
+import copy
 import dataclasses
 import time
 from pathlib import Path
@@ -114,6 +115,10 @@ class Engine(abc.ABC):
             return {name: np.zeros((0, *spec.shape[1:]), np.float32) for name, spec in self.outputs.items()}
         raw = self._run(self._to_input(images))
         return {name: spec.dequantize(raw[name]) for name, spec in self.outputs.items()}
+
+    def with_probabilities(self) -> "Engine":
+        """Of a segmenter, a file that gives the probabilities of the classes too; the file itself where it cannot."""
+        return self
 
     def time_once(self, image: np.ndarray) -> float:
         """Seconds the file takes for one image, [1, H, W, C]."""
@@ -293,10 +298,27 @@ class _KerasEngine(Engine):
                 "Build it with create_model and load its weights there."
             )
         self.model = model
-        self._decoded = keras.Model(model.input, model.task.decode(model.output))
-        outputs = {name: TensorSpec((-1, *node.shape[1:]), "float32") for name, node in self._decoded.output.items()}
         image = TensorSpec((-1, *model.image_size, model.channels), "float32")
-        super().__init__(path, "keras", model_metadata(model, "none"), ("image", image), outputs)
+        super().__init__(path, "keras", model_metadata(model, "none"), ("image", image), {})
+        self._decode(model.task)
+
+    def _decode(self, task: Any) -> None:
+        """Takes the outputs as a task decodes them."""
+        import keras
+
+        self._decoded = keras.Model(self.model.input, task.decode(self.model.output))
+        nodes = self._decoded.output.items()
+        self.outputs = {name: TensorSpec((-1, *node.shape[1:]), "float32") for name, node in nodes}
+
+    def with_probabilities(self) -> "Engine":
+        from kerasvision.segmentation import SegmentationTask
+
+        task = self.model.task
+        if not isinstance(task, SegmentationTask) or task.probabilities:
+            return self
+        engine = copy.copy(self)
+        engine._decode(task.with_probabilities())
+        return engine
 
     def _run(self, images: np.ndarray) -> dict[str, np.ndarray]:
         results = [self._decoded.predict_on_batch(images[i : i + BATCH]) for i in range(0, len(images), BATCH)]

@@ -1,5 +1,6 @@
 """Targets, loss, decode and metrics of semantic segmentation."""
 
+import copy
 import functools
 import inspect
 from collections.abc import Callable, Mapping, Sequence
@@ -97,6 +98,12 @@ class SegmentationTask(Task):
         A net of valid convolutions says nothing about them: no loss, and void among the classes.
         """
         self._margin = margin
+
+    def with_probabilities(self) -> "SegmentationTask":
+        """The task of the same net, whose `decode` gives probabilities too."""
+        task = copy.copy(self)
+        task.probabilities = True
+        return task
 
     def loss(self, targets: Tensors, outputs: Tensors, sample_weight: Any = None) -> Tensors:
         """The losses on logits that are enlarged to the size of the targets, averaged over the images.
