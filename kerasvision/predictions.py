@@ -4,7 +4,7 @@ import abc
 import dataclasses
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +61,8 @@ class Results(abc.ABC):
         directory = Path(directory)
         directory.mkdir(parents=True, exist_ok=True)
         files, result = [], self.to_dict()
-        for index, (name, entry) in enumerate(zip(self._names(), result["predictions"], strict=True)):
+        stems = [Path(image).stem if isinstance(image, str) else f"image{at}" for at, image in enumerate(self.images)]
+        for index, (name, entry) in enumerate(zip(unique_names(stems), result["predictions"], strict=True)):
             for end, picture in self.pictures(index).items():
                 path = directory / f"{name}_{end}.png"
                 with replacing(path) as temporary:
@@ -71,17 +72,17 @@ class Results(abc.ABC):
         write_text(directory / "predictions.json", json.dumps(result, indent=2, ensure_ascii=False) + "\n")
         return [*files, directory / "predictions.json"]
 
-    def _names(self) -> Iterator[str]:
-        """What the names of an image's files begin with: its own name where it has one, and no name twice."""
-        used = set()
-        for index, image in enumerate(self.images):
-            stem = Path(image).stem if isinstance(image, str) else f"image{index}"
-            name, again = stem, 1
-            while name.lower() in used:
-                again += 1
-                name = f"{stem}_{again}"
-            used.add(name.lower())
-            yield name
+
+def unique_names(stems: Iterable[str]) -> Iterator[str]:
+    """Names of files, none of them twice: "a", "a_2", "A_3"."""
+    used = set()
+    for stem in stems:
+        name, again = stem, 1
+        while name.lower() in used:
+            again += 1
+            name = f"{stem}_{again}"
+        used.add(name.lower())
+        yield name
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

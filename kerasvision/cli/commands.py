@@ -20,6 +20,9 @@ DATA_HELP = (
 FORMAT_HELP = "How to read --data; recognised when left out."
 TILES_HELP = "Of a segmenter: images at their own size, in tiles of the model's input size."
 OVERLAP_HELP = "Of --tiles: share of a tile that its neighbour covers too; 0.5 when left out."
+WINDOW_HELP = "values that become grey levels; the file's own, or 0.5 to 99.5 % of all values, when left out."
+PLANES = ("axial", "coronal", "sagittal")
+PLANE_HELP = "which way NIfTI files are sliced; axial when left out."
 SKIP_HELP = "Leave out images that cannot be read, and say which."
 TASK_HELP = "classification"
 
@@ -183,9 +186,15 @@ def evaluate(
 )
 @click.option("--tiles", is_flag=True, help=TILES_HELP)
 @click.option("--overlap", type=click.FloatRange(0, 1, max_open=True), help=OVERLAP_HELP)
+@click.option("--window", nargs=2, type=float, metavar="CENTER WIDTH", help=f"Of volumes: {WINDOW_HELP}")
+@click.option("--plane", type=click.Choice(PLANES), help=f"Of volumes: {PLANE_HELP}")
 @click.option("--skip-bad-files", is_flag=True, help=SKIP_HELP)
 def predict(artifact: str, images: tuple[str, ...], skip_bad_files: bool, **options: Any) -> Result:
-    """Say what ARTIFACT sees on images; IMAGE is a file or a folder of them."""
+    """Say what ARTIFACT sees on images; IMAGE is a file or a folder of them.
+
+    A segmenter takes volumes, too: a NIfTI file, or a folder with a DICOM series. --out then holds its class maps as
+    NIfTI files in the volume's own geometry.
+    """
     from kerasvision.cli.predicting import predict_images
 
     return predict_images(artifact, images, on_bad_files="skip" if skip_bad_files else "stop", **options)

@@ -10,9 +10,11 @@ import click
 from kerasvision import runtime
 from kerasvision.cli.tables import show_class_maps, show_detections, show_predictions
 from kerasvision.cli.verb import Result
+from kerasvision.cli.volumes import predict_volumes, volumes_among
 from kerasvision.detections import Detections
 from kerasvision.errors import DataError
 from kerasvision.files import write_text
+from kerasvision.medical.nifti import Plane
 from kerasvision.tiles import with_tiles
 
 if TYPE_CHECKING:
@@ -30,6 +32,8 @@ def predict_images(
     coco_ids: str | None,
     tiles: bool,
     overlap: float | None,
+    window: tuple[float, float] | None,
+    plane: Plane | None,
     on_bad_files: Literal["stop", "skip"],
 ) -> Result:
     """The work of the verb; its options are the arguments.
@@ -48,6 +52,15 @@ def predict_images(
             raise click.UsageError(f"{option} is for detectors, and {artifact} is {predictor.kind}.")
     if coco_ids is not None and coco is None:
         raise click.UsageError("--coco-ids says which ids the file of --coco has: name that file, too.")
+    if volumes := volumes_among(images):
+        if predictor.task.name != "segmentation":
+            raise click.UsageError(
+                f"{volumes[0]} is a volume, which is for segmenters; {artifact} is {predictor.kind}."
+            )
+        return predict_volumes(predictor, volumes, out=out, window=window, plane=plane, on_bad_files=on_bad_files)
+    for option, given in (("--window", window), ("--plane", plane)):
+        if given is not None:
+            raise click.UsageError(f"{option} is for volumes, and there are only images.")
     annotations = None if coco_ids is None else _annotations(Path(coco_ids))
     shown = 0.5 if score is None else score
     results = predictor.predict(list(images), 5 if top is None else top, on_bad_files, score=shown)

@@ -31,6 +31,8 @@ Image.init()
 _OPENED = tuple(name for name in SUFFIXES if name in Image.OPEN)
 _SIGNATURES = {b"\xff\xd8\xff": "JPEG", b"\x89PNG": "PNG", b"BM": "BMP", b"RIFF": "WebP", b"GIF8": "GIF"}
 _ORIENTATION = 0x0112
+# Of 16 bits a pixel. A file whose values stay below holds 12 bits or fewer: 16 grey levels of 256 would be left.
+_DARK = 4096
 # TensorFlow wants to see the end marker; Pillow reads an image that lacks nothing else. The marker is looked for in
 # the last bytes only, since a thumbnail in the header has one too.
 _TAIL = 64
@@ -142,10 +144,17 @@ def _inspect(path: str, file: IO[bytes], max_pixels: int) -> ImageInfo | BadFile
             Image.open(file, formats=("PNG",)).verify()
         if mode == "F" or (mode == "I" and _beyond_16_bits(image)):
             return BadFile(path, f'pixels of mode "{mode}" have no known range; save the image with 8 or 16 bits')
+        file.seek(0)
+        header = file.read(33)
+        if (brightest := _brightest_of_16_bits(image, header)) and brightest < _DARK:
+            return BadFile(
+                path,
+                f"16 bits a pixel, but no value above {brightest} of 65535: few of 256 grey levels would be left. "
+                "Make 8-bit images of the set first: kerasvision.medical.read_volume(path).images(Window(center, "
+                "width))",
+            )
         orientation = image.getexif().get(_ORIENTATION, 1)
         transparent = "transparency" in image.info
-    file.seek(0)
-    header = file.read(33)
     file.seek(max(file.seek(0, io.SEEK_END) - _TAIL, 0))
     return ImageInfo(
         format=kind,
@@ -168,6 +177,17 @@ def _decoder(kind: str, mode: str, transparent: bool, header: bytes, tail: bytes
     return Decoder.PILLOW
 
 
+def _brightest_of_16_bits(image: Image.Image, header: bytes) -> int:
+    """Largest value of an image of 16 bits; 0 for any other."""
+    if image.mode.startswith("I"):
+        return int(image.getextrema()[1])  # type: ignore[arg-type]
+    if not header.startswith(b"\x89PNG") or header[24] != 16:
+        return 0
+    # Pillow gives the upper 8 bits of colours.
+    colours = image.getextrema()[: 1 if image.mode == "LA" else 3]
+    return max(high for _, high in colours) * 256  # type: ignore[misc]
+
+
 def _beyond_16_bits(image: Image.Image) -> bool:
     low, high = image.getextrema()
     return low < 0 or high > 65535  # type: ignore[operator]
@@ -185,6 +205,8 @@ def _describe_content(path: str) -> str:
     for signature, name in _SIGNATURES.items():
         if start.startswith(signature):
             return f"truncated or damaged (a {name} file with an unreadable header)"
+    if start[128:132] == b"DICM" or path.lower().endswith((".nii", ".nii.gz")):
+        return "a medical volume: read it with kerasvision.medical.read_volume"
     text = start.decode("utf-8", errors="replace")
     if all(character.isprintable() or character.isspace() for character in text[:-1]) and "\ufffd" not in text[:-3]:
         return f"not an image: its content is text, {text.strip()[:30]!r}"

@@ -10,8 +10,6 @@ import gc
 import hashlib
 import itertools
 import os
-import shutil
-import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -53,6 +51,7 @@ from kerasvision.data.shard_index import (
 )
 from kerasvision.data.storage import slice_reference
 from kerasvision.errors import DataError
+from kerasvision.files import new_folder
 from kerasvision.progress import progress
 
 if TYPE_CHECKING:
@@ -94,7 +93,7 @@ def write_shards(
         raise DataError(f"Expected shards of at least 1 and shard_mb above 0, got {shards} and {shard_mb}.")
     index = _describe(data)
     target = Path(folder).expanduser().absolute()
-    with _staged(target) as staging:
+    with new_folder(target) as staging:
         for split, examples in data.splits.items():
             if examples:
                 index.splits[split] = _write_split(staging, split, examples, data.infos, shards, shard_mb)
@@ -125,28 +124,6 @@ def _describe(data: "Data") -> ShardIndex:
         keypoints=examples[0]["keypoints"].shape[1] if "keypoints" in fields else 0,
         splits={},
     )
-
-
-@contextlib.contextmanager
-def _staged(target: Path) -> Iterator[Path]:
-    """A hidden folder that becomes the target when the block ends well, and disappears when it does not."""
-    if target.exists() and not (target.is_dir() and not any(target.iterdir())):
-        raise DataError(f"{target} exists already. Give another folder, or remove it.")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    staging = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
-    try:
-        # What mkdtemp made is for its owner alone; a set is like any other folder.
-        staging.chmod(0o777 & ~_umask())
-        yield staging
-        staging.replace(target)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def _write_split(
