@@ -111,7 +111,6 @@ def test_pairs_that_do_not_fit(tmp_path):
     refused("is not found in 3 keys", group_pattern="patient")
     refused("validation split would be empty", group_pattern="")
     values = make.body((4, 24, 30)).transpose(2, 1, 0)
-    make.write_nifti(labels / "b.nii.gz", classes_of(values), STEP + np.eye(4)[:, [3, 0, 1, 2]] * 0)
     moved = STEP.copy()
     moved[0, 3] = 4
     make.write_nifti(labels / "b.nii.gz", classes_of(values), moved)
