@@ -116,9 +116,11 @@ def label_map(masks: PackedMasks) -> np.ndarray:
         int32 [H, W]: 1..N, 0 where there is none.
     """
     labels = np.zeros(masks.size, np.int32)
-    planes = masks.unpack()
+    extents = masks.extents().astype(int)
     for index in np.argsort(-masks.areas(), kind="stable"):
-        labels[planes[index] > 0] = index + 1
+        left, top, right, bottom = extents[index]
+        part = masks.planes[top:bottom, left:right, index // 8] & np.uint8(1 << index % 8)
+        labels[top:bottom, left:right][part > 0] = index + 1
     return labels
 
 
