@@ -84,6 +84,13 @@ class Plan:
         before = node.inputs[0] if len(node.inputs) == 1 else None
         return before is not None and isinstance(before.layer, layers.Conv2DTranspose) and self.is_fused(before)
 
+    def normalization(self, node: Node) -> Any:
+        """The batch normalization that becomes a part of the layer, None without."""
+        reader = node.only_reader
+        if reader is None or not isinstance(reader.layer, layers.BatchNormalization) or not self.is_carried(reader):
+            return None
+        return reader.layer
+
     def first_of_op(self, node: Node) -> Node:
         """The first of the layers that become one op with this one."""
         while len(node.inputs) == 1 and self.is_fused(node.inputs[0]):

@@ -1,6 +1,7 @@
 """Each layer's quantization: a table from its class to what stands in its place in the fake-quantized net."""
 
 import dataclasses
+import math
 from collections.abc import Callable, Collection
 from typing import Any
 
@@ -11,6 +12,7 @@ from tensorflow_model_optimization.python.core.quantization.keras.quantize_confi
 from tensorflow_model_optimization.python.core.quantization.keras.quantize_layer import QuantizeLayer
 from tensorflow_model_optimization.python.core.quantization.keras.quantizers import Quantizer
 
+from kerasvision.compress.biases import BiasRoom, quantizer_of
 from kerasvision.compress.bridge import Adopted
 from kerasvision.compress.graph import Node, read_graph, rebuild
 from kerasvision.compress.layers import (
@@ -198,15 +200,23 @@ class _Builder:
         """
 
         def make() -> QuantizedLayer:
-            weights: dict[str, Quantizer] = {
-                name: self.weight_quantizer(f"{node.layer.name}/{name}", count) for name, count in channels.items()
-            }
-            for quantizer in weights.values():
-                self.note(node, quantizer)
+            weights: dict[str, Quantizer] = {}
+            start = 0
+            for name, count in channels.items():
+                quantizer = self.weight_quantizer(f"{node.layer.name}/{name}", count)
+                if count:
+                    stop = start + math.prod(getattr(layer, name).shape[-count:])
+                    quantizer.least = BiasRoom(layer, slice(start, stop))
+                    start = stop
+                weights[name] = self.note(node, quantizer)
             output = None if part == "output" and self.plan.is_fused(node) else self._range(node, part)
             return QuantizedLayer(layer, LayerConfig(weights, output))
 
-        return self.once(node, layer.name, make)(x)
+        wrapped = self.once(node, layer.name, make)
+        for quantizer in wrapped.quantize_config.weights.values():
+            if quantizer.least is not None:
+                quantizer.least.add(x, self.plan.normalization(node) if part == "output" else None)
+        return wrapped(x)
 
     def quantize(
         self, node: Node, x: Any, part: str = "output", limits: tuple[float, float] | None = None, name: str = ""
@@ -437,7 +447,10 @@ def _merge(builder: _Builder, node: Node, x: Any) -> Any:
 
 
 def _result(builder: _Builder, node: Node, x: Any) -> Any:
-    return builder.quantize(node, node.layer(x))
+    before = quantizer_of(x) if isinstance(node.layer, SAME_RANGE) and len(node.inputs) == 1 else None
+    # Behind a sigmoid it is the sigmoid's: else the file would rescale in between.
+    limits = before.limits() if isinstance(before, FixedQuantizer) else None
+    return builder.quantize(node, node.layer(x), limits=limits)
 
 
 # The first class that fits decides, so subclasses stand before their bases.

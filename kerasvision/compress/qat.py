@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 import tf_keras
 
+from kerasvision.compress.biases import quantizer_of
 from kerasvision.compress.bridge import build_twin
 from kerasvision.compress.graph import shift_input
 from kerasvision.compress.policy import fake_quantize
@@ -185,8 +186,7 @@ class QuantizedModel(TwinModel):
         """Raw output -> what one step of its 8 bits is worth; an output that stays in float has none."""
         steps = {}
         for name, tensor in self.net.output.items():
-            layer = tensor._keras_history.layer
-            quantizer = getattr(layer, "quantizer", None) or next(iter(getattr(layer, "_output_quantizers", [])), None)
+            quantizer = quantizer_of(tensor)
             if quantizer is not None:
                 low, high = quantizer.limits()
                 steps[name] = (high - low) / 255

@@ -185,6 +185,8 @@ class WeightQuantizer(quantizers.Quantizer):
         self.preserve = tuple(preserve)
         # Of `preserve`, what the weight had when it was built.
         self.preserved: set[str] = set()
+        # Gives the least range of each channel, [C].
+        self.least: Callable[[], Any] | None = None
 
     def build(self, tensor_shape: Any, name: str, layer: Any) -> dict[str, tf.Variable]:
         """Where zeros and clusters are; they are saved with the weights."""
@@ -230,7 +232,7 @@ class WeightQuantizer(quantizers.Quantizer):
         if self.channels == 2:
             values = tf.reshape(values, [*shape[:-2], shape[-2] * shape[-1]])
         limit = tf.reduce_max(tf.abs(tf.stop_gradient(values)), axis=list(range(values.shape.rank - 1)))
-        limit = tf.maximum(limit, 1e-9)  # [C]
+        limit = tf.maximum(limit, 1e-9 if self.least is None else tf.maximum(self.least(), 1e-9))  # [C]
         if one_range is not False:
             limit = tf.where(one_range, tf.reduce_max(limit), limit)
         if self.channels == 0:

@@ -78,6 +78,14 @@ def separable(x):
     return layers.SeparableConv2D(CHANNELS, 3, padding="same", activation="relu", name="separable")(y)
 
 
+def dead_channels(x):
+    """`net_of` leaves nothing of every second channel's kernel: the channel is its bias."""
+    y = layers.BatchNormalization(name="dead_bn")(conv(x, "dead_conv", use_bias=False))
+    y = layers.DepthwiseConv2D(3, padding="same", use_bias=False, name="dead_dw")(layers.ReLU(6.0, name="dead_relu")(y))
+    y = layers.ReLU(name="dead_dw_relu")(layers.BatchNormalization(name="dead_dw_bn")(y))
+    return conv(y, "dead_biased", bias_initializer=keras.initializers.RandomUniform(-1, 1, seed=1))
+
+
 CASES = {
     "hard_silu": lambda x: layers.Activation("hard_silu", name="hard_silu")(x),
     "silu_inside": lambda x: conv(x, "silu_inside", activation="silu"),
@@ -112,6 +120,7 @@ CASES = {
     "late_bn": lambda x: layers.BatchNormalization(name="late_bn")(layers.GlobalAveragePooling2D(name="late_pool")(x)),
     "mixed_ranges": lambda x: layers.Concatenate(name="mix")([layers.Activation("sigmoid", name="mix_sigmoid")(x), x]),
     "permute": lambda x: layers.Permute((2, 1, 3), name="permute")(layers.Cropping2D(1, name="crop")(x)),
+    "dead_channels": dead_channels,
     "layer_norm": lambda x: layers.LayerNormalization(name="layer_norm")(x),
 }
 ISLANDS = {"layer_norm"}
@@ -132,6 +141,10 @@ def net_of(names):
     for layer in model.layers:
         if isinstance(layer, layers.BatchNormalization):
             layer.set_weights([rng.uniform(0.5, 2.0, weight.shape) for weight in layer.weights])
+        elif layer.name.startswith("dead") and layer.weights:
+            kernel, *bias = layer.get_weights()
+            by_channel = kernel.reshape(*kernel.shape[:2], -1, CHANNELS)
+            layer.set_weights([(by_channel * np.resize([1, 1e-9], CHANNELS)).reshape(kernel.shape), *bias])
     fake = fake_quantize(build_twin(model), (-1.0, 1.0))
     images = rng.uniform(-1, 1, (64, SIZE, SIZE, CHANNELS)).astype("float32")
     seen = {}

@@ -106,3 +106,4 @@ def test_learns(name):
 def test_int8(name, arguments):
     ops = contract.check_int8(contract.create(name, **arguments))
     assert ops.get("TRANSPOSE_CONV", 0) + ops.get("RESIZE_BILINEAR", 0) >= 4
+    assert ops["QUANTIZE"] == 1, "the image's; nothing is rescaled inside, not even gates on their way up"
