@@ -193,7 +193,7 @@ def show_exports(console: Console, exports: Sequence[Mapping[str, Any]]) -> None
 
 def show_layers(console: Console, layers: Sequence[Mapping[str, Any]]) -> None:
     """`kerasvision export --explain`: one row for each tensor, in the order of execution."""
-    columns = ("tensor", "op", "range", "step", "noise", "mean LSB", "max LSB")
+    columns = ("tensor", "op", "range", "step", "noise", "mean LSB", "max LSB", "alone")
     rows = [
         (
             layer["tensor"].removesuffix("/output"),
@@ -203,13 +203,15 @@ def show_layers(console: Console, layers: Sequence[Mapping[str, Any]]) -> None:
             f"{layer['noise_db']:.1f} dB",
             f"{layer['mean_lsb']:.2f}",
             f"{layer['max_lsb']:.0f}",
+            "" if layer["alone_lsb"] is None else f"{layer['alone_lsb']:.0f}",
         )
         for layer in layers
     ]
     table(console, columns, rows, numbers=columns[2:])
     console.print(
         "noise: power of the float net's values over that of the error of all quantization so far; more is better.\n"
-        "LSB: difference between the file and the fake-quantized net, in steps of 8 bits."
+        "LSB: difference between the file and the fake-quantized net, in steps of 8 bits. alone: the largest that the\n"
+        "op makes by itself, from what the file's ops before it gave; above 2, it computes something else."
     )
 
 

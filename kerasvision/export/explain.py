@@ -1,7 +1,8 @@
 """Layer by layer: what the 8 bits cost, and how far the file is from the fake-quantized net."""
 
 import dataclasses
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,8 @@ class LayerDifference:
         high: highest value.
         mean_lsb: mean difference between file and fake-quantized net, in steps of the 8 bits.
         max_lsb: largest difference.
+        alone_lsb: largest difference that this op makes by itself, where it takes what the file's ops before it gave.
+            Roundings make 1, a few 2; more is an op that computes something else. None for a layer of several calls.
         noise_db: power of the float net's values over that of the quantization's error, decibels; higher is better.
     """
 
@@ -37,6 +40,7 @@ class LayerDifference:
     high: float
     mean_lsb: float
     max_lsb: float
+    alone_lsb: float | None
     noise_db: float
 
 
@@ -65,13 +69,18 @@ def explain(path: Path, model: Any, images: np.ndarray) -> list[LayerDifference]
     givers = output_layers(model)
     chosen = [indices[f"{givers[name]}{RAW}{name}"] for name in choices_of(model.net)]
     inputs = [images, *_run(interpreter, images, chosen).values()]
-    quantized, exact = _tensors(model, inputs, True), _tensors(model, inputs, False)
+    quantized, calls = _tensors(model, inputs, True)
+    exact, _ = _tensors(model, inputs, False)
     places = _places(path, interpreter, model, {name: x.size // len(images) for name, x in quantized.items()})
     stored = _run(interpreter, images, places)
+    reals = {
+        name: (stored[index].reshape(quantized[name].shape) - zero_point) * scale
+        for index, (name, _, scale, zero_point) in places.items()
+    }
+    alone, _ = _tensors(model, inputs, True, {name: real for name, real in reals.items() if calls[name] == 1})
     found = []
-    for index, (name, op, scale, zero_point) in places.items():
-        real = (stored[index].reshape(quantized[name].shape) - zero_point) * scale
-        steps = np.abs(real - quantized[name]) / scale
+    for name, op, scale, _ in places.values():
+        steps = np.abs(reals[name] - quantized[name]) / scale
         noise = np.mean((quantized[name] - exact[name]) ** 2)
         low, high = model.quantizers[name].limits()
         found.append(
@@ -82,6 +91,7 @@ def explain(path: Path, model: Any, images: np.ndarray) -> list[LayerDifference]
                 high,
                 float(steps.mean()),
                 float(steps.max()),
+                float(np.max(np.abs(reals[name] - alone[name])) / scale) if calls[name] == 1 else None,
                 float(10 * np.log10((np.mean(exact[name] ** 2) + 1e-20) / (noise + 1e-20))),
             )
         )
@@ -99,11 +109,23 @@ def _run(interpreter: Any, images: np.ndarray, indices: Iterable[int]) -> dict[i
     return {index: np.concatenate(values) for index, values in stored.items()}
 
 
-def _tensors(model: Any, inputs: list[np.ndarray], fake: bool) -> dict[str, np.ndarray]:
-    """Name of a tensor -> its values, with or without fake quantization, from images and chosen boxes."""
+def _tensors(
+    model: Any, inputs: list[np.ndarray], fake: bool, given: Mapping[str, np.ndarray] | None = None
+) -> tuple[dict[str, np.ndarray], Counter[str]]:
+    """Name of a tensor -> its values, and how many calls give such a tensor.
+
+    Args:
+        model: QuantizedModel.
+        inputs: images and chosen boxes.
+        fake: whether with fake quantization.
+        given: name -> values that the net goes on with in the place of its own.
+    """
     from kerasvision.compress.quantizers import observed
 
     net = net_of_choices(model.net)
+    # Made here, they are inputs of the function, whose own constants may take 2 GB at most.
+    known = {name: tf.constant(values, tf.float32) for name, values in (given or {}).items()}
+    calls: Counter[str] = Counter()
 
     @tf.function(autograph=False)
     def run(batch: Any, *choices: Any) -> dict[str, Any]:
@@ -111,13 +133,14 @@ def _tensors(model: Any, inputs: list[np.ndarray], fake: bool) -> dict[str, np.n
 
         def note(name: str, values: Any, quantized: Any) -> Any:
             seen[name] = quantized if fake else values
-            return seen[name]
+            calls[name] += 1
+            return known.get(name, seen[name])
 
         with observed(note):
             net([model.normalized(batch), *choices], training=False)
         return {name: values for name, values in seen.items() if hasattr(model.quantizers[name], "limits")}
 
-    return {name: values.numpy() for name, values in run(*map(tf.constant, inputs)).items()}
+    return {name: values.numpy() for name, values in run(*map(tf.constant, inputs)).items()}, calls
 
 
 def _places(path: Path, interpreter: Any, model: Any, sizes: dict[str, int]) -> dict[int, tuple[str, str, float, int]]:

@@ -32,7 +32,7 @@ class ExportReport:
         decode_ops: those of them that decode in float32 behind the net; {} where decoding is a part of the net.
         float_ops: [{"op", "tensor", "layer"}], for integer files: those of declared islands.
         islands: names of the layers that were left in float on purpose.
-        layers: of `explain`: [{"tensor", "op", "low", "high", "mean_lsb", "max_lsb", "noise_db"}]; [] without.
+        layers: of `explain`: [{"tensor", "op", "low", "high", "mean_lsb", "max_lsb", "alone_lsb", "noise_db"}], or [].
         seconds: that the export took.
     """
 

@@ -64,6 +64,7 @@ def test_explain_compares_every_layer(quantized, data, tmp_path):
         low, high = quantized.ranges()[name]
         assert (layer["low"], layer["high"]) == (low, high)
         assert layer["mean_lsb"] <= 0.5 and layer["max_lsb"] <= 4
+        assert layer["alone_lsb"] == pytest.approx(round(layer["alone_lsb"]), abs=1e-3) and layer["alone_lsb"] < 1.5
         assert layer["noise_db"] > 10
     assert layers["stage0_0_relu/output"]["op"] == "CONV_2D"
 
