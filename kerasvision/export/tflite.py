@@ -82,7 +82,7 @@ def convert(job: Job, target: Path) -> dict[str, Any]:
 def _run_converter(
     job: Job, graph: Graph, inputs: dict[str, tuple[int, ...]], target: Path, quantization: str
 ) -> dict[str, Any]:
-    folder = job.scratch / f"{target.stem}_graph"
+    folder, task = job.scratch / f"{target.stem}_graph", job.model.task
     signature = write_graph(graph, inputs, folder)
     calibration = None
     if quantization == "int16x8" and job.calibration is not None:
@@ -96,8 +96,8 @@ def _run_converter(
         target=str(target),
         quantization=quantization,
         calibration=calibration and str(calibration),
-        # Indices are bytes already, and no quantized tensors.
-        float_outputs=job.model.task.float_decode or bool(job.model.task.indices),
+        # Indices are bytes already: where they are all that is given, nothing is left to be made bytes.
+        float_outputs=task.float_decode or signature["outputs"].keys() <= {*task.indices},
     )
     return signature
 
