@@ -3,6 +3,7 @@
 import abc
 import functools
 import re
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
@@ -244,10 +245,14 @@ class TaskModel(keras.Model):
 
         return fold_graph(model, **config["folded"]).model
 
-    def load_trained(self, path: str | Path) -> None:
+    def load_trained(self, path: str | Path) -> tuple[str, ...]:
         """Load the weights of a `.weights.h5` or `.keras` file of the same architecture.
 
-        From a `.keras` file with other classes, everything but the last layer is taken.
+        From a `.keras` file with another number of classes, everything is taken but the layers whose shapes depend on
+        that number.
+
+        Returns:
+            Names of the layers that were left fresh; a warning names them too.
 
         Raises:
             WeightsError: not such a file, or its weights do not fit this model.
@@ -255,9 +260,11 @@ class TaskModel(keras.Model):
         path = Path(path)
         if not path.name.endswith((".keras", ".weights.h5")):
             raise WeightsError(f"Expected weights in a .weights.h5 or .keras file, got {path}.")
+        fresh: tuple[str, ...] = ()
         try:
             if path.suffix == ".keras":
-                self._copy_weights(keras.saving.load_model(path, compile=False))
+                trained = keras.saving.load_model(path, compile=False)
+                fresh = self._copy_weights(trained)
             else:
                 self.load_weights(path)
         except Exception as error:
@@ -265,12 +272,31 @@ class TaskModel(keras.Model):
                 f"The weights in {path} do not fit {self.name}: {error}. Build the model with the name and arguments "
                 "(alpha, filters, ...) that the weights were trained with."
             ) from error
+        if fresh:
+            warnings.warn(
+                f"{path} has {len(trained.labels)} classes, this {self.name} has {len(self.labels)}. Layers that have "
+                f"to learn them anew: {', '.join(fresh)}.",
+                stacklevel=3,
+            )
+        return fresh
 
-    def _copy_weights(self, trained: keras.Model) -> None:
-        heads = {id(output) for output in self.outputs} if len(trained.labels) != len(self.labels) else set()
+    def _copy_weights(self, trained: "TaskModel") -> tuple[str, ...]:
+        same = self if len(trained.labels) == len(self.labels) else self._with_labels(trained.labels)
+        fresh = []
         for layer in self.layers:
             values = trained.get_layer(layer.name).get_weights()
-            if [weight.shape for weight in layer.weights] == [value.shape for value in values]:
-                layer.set_weights(values)
-            elif id(layer.output) not in heads:
+            shapes = [value.shape for value in values]
+            if [weight.shape for weight in same.get_layer(layer.name).weights] != shapes:
                 raise ValueError(f'layer "{layer.name}" has weights of other shapes')
+            if [weight.shape for weight in layer.weights] == shapes:
+                layer.set_weights(values)
+            else:
+                fresh.append(layer.name)
+        return tuple(fresh)
+
+    def _with_labels(self, labels: Sequence[str]) -> "TaskModel":
+        """This net for other classes, with fresh weights."""
+        call = self._build_call()
+        settings = self.task.get_config()
+        arguments = {name: value for name, value in call["arguments"].items() if name not in settings}
+        return TaskModel.from_config({**call, "arguments": {**arguments, "labels": list(labels)}})

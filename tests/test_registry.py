@@ -98,10 +98,45 @@ class TestWeights:
     def test_other_classes_leave_the_head_fresh(self, tmp_path):
         model = small()
         model.save(tmp_path / "trained.keras")
-        again = small(num_classes=5, weights=str(tmp_path / "trained.keras"))
+        with pytest.warns(UserWarning, match="has 3 classes, this small_cnn has 5.* anew: logits"):
+            again = small(num_classes=5, weights=str(tmp_path / "trained.keras"))
         kernel = model.get_layer("stage0_0_conv").get_weights()[0]
         np.testing.assert_array_equal(again.get_layer("stage0_0_conv").get_weights()[0], kernel)
         assert again.get_layer("logits").get_weights()[1].shape == (5,)
+
+    @pytest.mark.parametrize(
+        ("name", "arguments", "fresh"),
+        [
+            ("retinanet", {"filters": 8, "depth": 1}, {"head_class_logits_conv"}),
+            (
+                "yolov3",
+                {"filters": [4, 8], "anchors": [[9, 9]] * 4},
+                {"head_P3_class_logits_conv", "head_P4_class_logits_conv"},
+            ),
+        ],
+    )
+    def test_other_classes_of_a_detector(self, tmp_path, name, arguments, fresh):
+        """Layers that depend on the number of classes stand inside of the net there."""
+        common = {
+            "input_shape": (32, 32, 3),
+            "levels": ["P3", "P4"],
+            "backbone": "small_cnn",
+            "backbone_arguments": {"filters": [4] * 5, "depth": 1},
+            **arguments,
+        }
+        model = kv.create_model(name, num_classes=2, detections=7, **common)
+        model.save(tmp_path / "trained.keras")
+        weights = str(tmp_path / "trained.keras")
+        with pytest.warns(UserWarning, match="2 classes"):
+            again = kv.create_model(name, num_classes=3, weights=weights, **common)
+        kept = [layer for layer in again.layers if layer.name not in fresh]
+        assert len(kept) == len(again.layers) - len(fresh)
+        for layer in kept:
+            for own, trained in zip(layer.get_weights(), model.get_layer(layer.name).get_weights(), strict=True):
+                np.testing.assert_array_equal(own, trained)
+        other = {**common, "backbone_arguments": {"filters": [5] * 5, "depth": 1}}
+        with pytest.raises(WeightsError, match='"stage0_0_conv" has weights of other shapes'):
+            kv.create_model(name, num_classes=3, weights=weights, **other)
 
     @pytest.mark.parametrize("suffix", [".keras", ".weights.h5"])
     def test_another_architecture_is_refused(self, tmp_path, suffix):

@@ -12,9 +12,12 @@ import keras
 from keras import layers
 
 from kerasvision.backbones.applications import graft, same_layer, transplant
+from kerasvision.layers.pyramid import select_levels
 from kerasvision.registry import build_backbone
 
 STRIDES = (8, 16, 32)
+# The end of the last stage but one, and of the last: every backbone has to have them.
+LEVELS = ("P4", "P5")
 CONVOLUTIONS = (layers.Conv2D, layers.DepthwiseConv2D, layers.SeparableConv2D)
 POOLINGS = (layers.MaxPooling2D, layers.AveragePooling2D)
 
@@ -53,7 +56,8 @@ def dilated_backbone(
         As `build_backbone` does; at output stride 8, P4 and P5 are [B, H/8, W/8, _].
 
     Raises:
-        ValueError: another output stride, factors below 1, or a window of this backbone that can have no holes.
+        ValueError: another output stride, factors below 1, a backbone without these levels, or one with a window that
+            can have no holes.
     """
     if output_stride not in STRIDES:
         raise ValueError(f"output_stride must be 8, 16 or 32, got {output_stride!r}.")
@@ -63,7 +67,8 @@ def dilated_backbone(
     image = keras.Input(x.shape[1:])
     features = build_backbone(name, image, weights=weights, **arguments)
     net = keras.Model(image, features)
-    changes = _changes(net, features["P4"], output_stride, multi_grid, name)
+    last_stage = select_levels(features, LEVELS)["P4"]
+    changes = _changes(net, last_stage, output_stride, multi_grid, name)
 
     def replace(operation: Any, operand: Any, label: str) -> Any:
         if label not in changes:

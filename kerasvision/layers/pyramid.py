@@ -30,7 +30,10 @@ def select_levels(features: Mapping[str, Any], levels: Sequence[str]) -> dict[st
     """
     numbers = [int(level[1:]) for level in levels if level in features]
     if len(numbers) < len(levels) or not levels:
-        raise ValueError(f"Expected features of the levels {', '.join(levels)}; there are: {', '.join(features)}.")
+        raise ValueError(
+            f"Expected features of the levels {', '.join(levels)}; there are: {', '.join(features)}. Take a backbone "
+            "that has them; where its arguments give the number of stages, ask for more."
+        )
     if any(after != before + 1 for before, after in itertools.pairwise(numbers)):
         raise ValueError(f"Expected levels that follow one another, from fine to coarse, got {', '.join(levels)}.")
     return {level: features[level] for level in levels}

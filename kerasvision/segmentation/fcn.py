@@ -9,6 +9,7 @@ from keras import layers
 
 from kerasvision.backbones.applications import graft, head
 from kerasvision.backbones.vgg import FULLY_CONNECTED, VARIANTS
+from kerasvision.layers.pyramid import select_levels
 from kerasvision.layers.shared_convolution import shared_convolution
 from kerasvision.registry import build_backbone, register
 from kerasvision.segmentation.task import SegmentationTask
@@ -114,6 +115,9 @@ def fcn(
 
     Returns:
         Raw output "logits" [B, H, W, K], and the backbone's features.
+
+    Raises:
+        ValueError: the backbone lacks P5, or a level of the finer features.
     """
     published = backbone in VARIANTS
     classes = len(task.labels)
@@ -125,9 +129,10 @@ def fcn(
     if published:
         arguments.setdefault("fully_connected", False)
     features = build_backbone(backbone, x, weights=weights, **arguments)
+    chosen = select_levels(features, [*reversed(skips), "P5"])
     filters = filters or (FULLY_CONNECTED if published else 512)
     kernel_size = kernel_size or (WINDOW if published else 3)
-    fine = {level: features[level] for level in skips}
+    fine = {level: chosen[level] for level in skips}
     if published:
         trained = weights is not None and (filters, kernel_size) == (FULLY_CONNECTED, WINDOW)
         source = VARIANTS[backbone].application if trained else None

@@ -6,7 +6,7 @@ from typing import Any
 from keras import layers
 
 from kerasvision.backbones.dilation import dilated_backbone
-from kerasvision.layers.pyramid import upsample_like
+from kerasvision.layers.pyramid import LEVELS, select_levels, upsample_like
 from kerasvision.layers.shared_convolution import shared_convolution
 from kerasvision.registry import register
 from kerasvision.segmentation.heads import class_logits
@@ -43,14 +43,14 @@ def lraspp(
         Raw outputs "logits" [B, H/8, W/8, K], and the backbone's features.
 
     Raises:
-        ValueError: another output stride.
+        ValueError: another output stride, or a backbone without these levels.
     """
     if output_stride not in (16, 32):
         raise ValueError(f"output_stride must be 16 or 32, got {output_stride!r}: fine features have the stride 8.")
     if backbone_arguments is None:
         backbone_arguments = {"last_convolution": True} if backbone.startswith("mobilenet_v3") else {}
     features = dilated_backbone(backbone, x, output_stride, weights=weights, **backbone_arguments)
-    fine, coarse = features["P3"], features["P5"]
+    fine, _, coarse = select_levels(features, LEVELS).values()
     x = shared_convolution(filters, 1, "head")(coarse)
     gate = layers.GlobalAveragePooling2D(keepdims=True, name="gate_pool")(coarse)  # [B, 1, 1, C]
     gate = layers.Conv2D(filters, 1, use_bias=False, name="gate_conv")(gate)

@@ -32,7 +32,8 @@ def create(name, size=None, channels=3, **arguments):
     """The small net of that architecture."""
     given, usual, _ = NETS[name]
     keras.utils.set_random_seed(0)
-    return kv.create_model(name, labels=LABELS, input_shape=(*(size or usual), channels), **{**given, **arguments})
+    arguments = {"labels": LABELS, **given, **arguments}
+    return kv.create_model(name, input_shape=(*(size or usual), channels), **arguments)
 
 
 def scene(size, count=12, seed=0):
@@ -87,13 +88,28 @@ def check_outputs(name):
     assert model.image_size == size and "P2" in model.taps
     assert all(type(layer).__module__.startswith("keras.src.layers.") for layer in model.layers)
     assert len({layer.name for layer in model.layers}) == len(model.layers)
-    with_half = keras.DTypePolicy("mixed_float16")
+
+
+def check_half(name):
+    """Under a policy of bfloat16, outputs and gradients are float32, and the loss is nearly that of float32."""
+    model = create(name)
+    randomize(model)
+    images, targets = scene(model.image_size, 2)
     try:
-        keras.config.set_dtype_policy(with_half)
+        keras.config.set_dtype_policy("mixed_bfloat16")
         half = create(name)
     finally:
         keras.config.set_dtype_policy("float32")
+    half.set_weights(model.get_weights())
     assert {output.dtype for output in half.output.values()} == {"float32"}
+    assert "bfloat16" in {layer.compute_dtype for layer in half.layers}
+    losses = [sum(each.task.loss(targets, each(images, training=False)).values()) for each in (model, half)]
+    np.testing.assert_allclose(*losses, rtol=0.1)
+    with tf.GradientTape() as tape:
+        loss = half.compute_loss(images, targets, half(images, training=True))
+    gradients = tape.gradient(loss, [weight.value for weight in half.trainable_weights])
+    assert all(gradient.dtype == "float32" and np.isfinite(gradient).all() for gradient in gradients)
+    assert np.mean([np.any(gradient) for gradient in gradients]) > 0.9
 
 
 def check_odd_size(name, size):

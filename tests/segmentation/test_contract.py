@@ -11,6 +11,7 @@ import pytest
 import tensorflow as tf
 from segmentation import contract
 
+import kerasvision as kv
 from kerasvision.registry import list_models
 
 EACH = pytest.mark.parametrize("name", contract.NETS)
@@ -29,6 +30,61 @@ def test_outputs(name):
 @EACH
 def test_saved_and_loaded(name, tmp_path):
     contract.check_saves(name, tmp_path / "model.keras")
+
+
+@EACH
+def test_trains_in_bfloat16(name):
+    contract.check_half(name)
+
+
+# Layers whose shapes depend on the number of classes, where it is not the one that gives the logits alone.
+OF_CLASSES = {
+    "fcn_32s": {"score", "logits"},
+    "fcn_16s": {"score", "score_to_P4", "score_P4", "logits"},
+    "fcn_8s": {"score", "score_to_P4", "score_P4", "score_to_P3", "score_P3", "logits"},
+    "deeplabv3": {"logits", "auxiliary_logits"},
+    "lraspp": {"fine_logits", "coarse_logits"},
+}
+
+
+@pytest.mark.parametrize("name", list_models("segmentation"))
+def test_weights_of_other_classes(name, tmp_path, monkeypatch):
+    """All layers take them but those that depend on the number of classes."""
+    monkeypatch.setitem(contract.NETS, name, contract.NETS.get(name, contract.NETS["fcn_8s"]))
+    trained = contract.create(name, class_weights=[1, 2, 3])
+    contract.randomize(trained)
+    trained.save(tmp_path / "trained.keras")
+    with pytest.warns(UserWarning, match=r"trained.keras has 3 classes, this \w+ has 5") as told:
+        model = contract.create(name, labels=list("abcde"), weights=str(tmp_path / "trained.keras"))
+    fresh = OF_CLASSES.get(name, {"logits"})
+    assert set(str(told[0].message).rstrip(".").split(": ")[-1].split(", ")) == fresh
+    for layer in model.layers:
+        own, wanted = layer.get_weights(), trained.get_layer(layer.name).get_weights()
+        if layer.name in fresh:
+            assert [each.shape for each in own] != [each.shape for each in wanted]
+            continue
+        for one, other in zip(own, wanted, strict=True):
+            np.testing.assert_array_equal(one, other, err_msg=layer.name)
+    images, _ = contract.scene(model.image_size, 1)
+    assert model(images)["logits"].shape[-1] == 5
+
+
+@pytest.mark.parametrize(
+    ("name", "needed"),
+    [
+        ("fcn_32s", "P5"),
+        ("fcn_8s", "P3, P4, P5"),
+        ("unet", "P1, P2, P3, P4, P5"),
+        ("attention_unet", "P1, P2, P3, P4, P5"),
+        ("deeplabv3", "P4, P5"),
+        ("deeplabv3_plus", "P4, P5"),
+        ("lraspp", "P4, P5"),
+    ],
+)
+def test_backbones_that_stop_too_early(name, needed):
+    backbone = {"backbone": "small_cnn", "backbone_arguments": {"filters": [8] * 5, "depth": 1}}
+    with pytest.raises(ValueError, match=rf"features of the levels {needed}; there are: P0, P1, P2, P3, P4\."):
+        kv.create_model(name, num_classes=3, input_shape=(64, 64, 3), **backbone)
 
 
 _CHILD = """
