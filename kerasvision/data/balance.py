@@ -1,4 +1,4 @@
-"""Classes of unequal size: how much an image weighs, how often it is seen, and new or fewer examples of features."""
+"""Classes of unequal size: how much an image or a pixel weighs, how often an image is seen, more or fewer examples."""
 
 import importlib.util
 from collections.abc import Callable, Mapping, Sequence
@@ -10,6 +10,7 @@ from kerasvision.classification.losses import BETA, class_balanced_weights, effe
 from kerasvision.errors import DataError, closest
 
 Rule = Literal["balanced", "square_root", "effective_number", "over", "under", "repeat_factor"]
+Weighting = Literal["balanced", "effective_number"] | Mapping[str, float]
 Method = Literal["smote", "tomek", "smote_tomek"]
 
 # Images of each class [K] -> how often each of its images is seen, up to a common factor.
@@ -20,9 +21,7 @@ _SHARES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 }
 
 
-def class_weights(
-    label: np.ndarray, labels: Sequence[str], rule: Literal["balanced", "effective_number"] | Mapping[str, float]
-) -> np.ndarray:
+def class_weights(label: np.ndarray, labels: Sequence[str], rule: Weighting) -> np.ndarray:
     """What the loss of an image is multiplied by, for each class.
 
     Args:
@@ -40,22 +39,35 @@ def class_weights(
         DataError: no such rule or class, or a cost that is no number from 0 up.
     """
     if isinstance(rule, Mapping):
-        for name, cost in rule.items():
-            if name not in labels:
-                raise DataError(f'There is a cost for "{name}", but no such class.{closest(name, labels)}')
-            if not (np.isfinite(cost) and cost >= 0):
-                raise DataError(f'The cost of "{name}" must be a number from 0 up, got {cost}.')
-        return np.array([rule.get(name, 1.0) for name in labels], np.float32)
-    if rule not in ("balanced", "effective_number"):
-        raise DataError(
-            f'There is no class weighting "{rule}". Take "balanced", "effective_number", or costs {{label: number}}.'
-        )
+        return _costs(rule, labels)
     counts = _counts(label, len(labels))
-    if rule == "balanced":
-        weights = np.divide(1.0, counts, out=np.zeros(len(labels)), where=counts > 0)
-    else:
-        weights = class_balanced_weights(counts).astype(np.float64)
-    return (weights * len(label) / (weights @ counts)).astype(np.float32)
+    return _scaled(_weights(rule, counts, counts), counts)
+
+
+def pixel_weights(pixels: np.ndarray, labels: Sequence[str], rule: Weighting) -> np.ndarray:
+    """What the loss of a pixel is multiplied by, for each class.
+
+    Args:
+        pixels: of each class in each training image, int [N, K], as `Data.pixel_counts` gives them.
+        labels: names of the K classes.
+        rule: "balanced": median-frequency balancing (Eigen and Fergus, 2015, arXiv:1411.4734), where the frequency of
+            a class is its share of the pixels of those images that show it. "effective_number": as `class_weights`,
+            of the images that show the class, since pixels of one image are no examples of their own. Both are 1 on
+            average over the pixels. Or the cost of a mistake for each class by name, as in `class_weights`.
+
+    Returns:
+        float32 [K]; 0 for a class without pixels, unless its cost is given.
+
+    Raises:
+        DataError: no such rule or class, a cost that is no number from 0 up, or no pixel of any class.
+    """
+    if isinstance(rule, Mapping):
+        return _costs(rule, labels)
+    counts, shown = pixels.sum(axis=0), pixels > 0
+    if not counts.any():
+        raise DataError("Every pixel of the training images is void: there are no classes to weigh.")
+    around = np.where(shown, pixels.sum(axis=1, keepdims=True), 0).sum(axis=0)
+    return _scaled(_weights(rule, counts / np.maximum(around, 1), shown.sum(axis=0)), counts)
 
 
 def repeats(labels: np.ndarray, rule: Rule, threshold: float | None = None) -> np.ndarray:
@@ -177,6 +189,31 @@ def _resampler(method: str, seed: int, neighbors: int) -> Any:
         return TomekLinks()
     smote = SMOTE(random_state=seed, k_neighbors=neighbors)
     return smote if method == "smote" else SMOTETomek(random_state=seed, smote=smote)
+
+
+def _costs(costs: Mapping[str, float], labels: Sequence[str]) -> np.ndarray:
+    for name, cost in costs.items():
+        if name not in labels:
+            raise DataError(f'There is a cost for "{name}", but no such class.{closest(name, labels)}')
+        if not (np.isfinite(cost) and cost >= 0):
+            raise DataError(f'The cost of "{name}" must be a number from 0 up, got {cost}.')
+    return np.array([costs.get(name, 1.0) for name in labels], np.float32)
+
+
+def _weights(rule: str, frequencies: np.ndarray, images: np.ndarray) -> np.ndarray:
+    """Weights of the classes up to a common factor, from how frequent they are and how many images they have, [K]."""
+    if rule == "balanced":
+        return np.divide(1.0, frequencies, out=np.zeros(len(frequencies)), where=frequencies > 0)
+    if rule == "effective_number":
+        return class_balanced_weights(images).astype(np.float64)
+    raise DataError(
+        f'There is no class weighting "{rule}". Take "balanced", "effective_number", or costs {{label: number}}.'
+    )
+
+
+def _scaled(weights: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Weights [K] that are 1 on average, where each class counts so often."""
+    return (weights * counts.sum() / (weights @ counts)).astype(np.float32)
 
 
 def _counts(label: np.ndarray, classes: int) -> np.ndarray:

@@ -2,7 +2,9 @@
 
 import dataclasses
 import math
+import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -17,6 +19,7 @@ from kerasvision.data.loading import Loader, Targets
 from kerasvision.data.pipeline import Augmenter, already_fitted, decode_all, epochs, most_objects, reader
 from kerasvision.errors import DataError, closest
 from kerasvision.preprocessing import Preprocessing
+from kerasvision.progress import track
 
 CACHE_BYTES = 2 << 30
 
@@ -123,6 +126,32 @@ class Data:
             pixels, whose targets depend on how the image is fitted: take them from `batches`.
         """
         return self._targets(self._examples(split, limit))
+
+    def pixel_counts(self, split: str, image_size: tuple[int, int]) -> np.ndarray:
+        """How many pixels of each class each image has, stretched to a size, in the order of `targets`.
+
+        Args:
+            split: "train", "validation" or "test".
+            image_size: (H, W).
+
+        Returns:
+            int64 [N, K], without void.
+
+        Raises:
+            DataError: there is no such split, or a mask cannot be used.
+        """
+        examples, count = self._examples(split, None), len(self.labels)
+        loader = Loader(examples, self.infos, count, channels=1)
+        arrays = Targets(examples[0], image_size, count, max_objects=1, class_maps=self.class_maps)
+        # Its masks follow an image, and none has to be read for that.
+        blank = np.zeros((*image_size, 1), np.uint8)
+
+        def counted(index: int) -> np.ndarray:
+            classes = arrays(loader.fitted(index, blank, Preprocessing()))["segmentation"]
+            return np.bincount(classes.ravel(), minlength=count)[:count]
+
+        with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+            return np.stack(list(track(pool.map(counted, range(len(examples))), "Counting pixels", len(examples))))
 
     def batches(
         self,

@@ -121,9 +121,9 @@ class TrainRecipe:
         clip_norm: longest gradient, as the norm over all weights together.
         ema: momentum of a moving average of the weights, such as 0.999; it is what is validated and kept. None: off.
         label_smoothing: overrides the model's own argument where it is not None.
-        class_weights: "balanced" and "effective_number" weigh each image by the rarity of its class; {label: cost}
-            weighs it as told, 1 where a label is left out; see `kerasvision.data.balance.class_weights` (single label
-            only).
+        class_weights: "balanced" and "effective_number" weigh each image, or each pixel of a segmenter's, by the rarity
+            of its class; {label: cost} weighs it as told, 1 where a label is left out; see `class_weights` and
+            `pixel_weights` of `kerasvision.data.balance` (single label only).
         monitor: what decides which epoch is the best, such as "val_loss"; the task's primary metric on the
             validation images where it can be watched, else "val_loss", when None.
         keep: "best" or "last" epoch's weights.

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from kerasvision.classification.task import COUNTING
 from kerasvision.data import Data
-from kerasvision.data.balance import class_weights, sampler
+from kerasvision.data.balance import class_weights, pixel_weights, sampler
 from kerasvision.data.pipeline import epochs
 from kerasvision.errors import DataError, RecipeError, closest
 from kerasvision.files import replacing
@@ -78,10 +78,10 @@ def build_model(recipe: Recipe, data: Data) -> TaskModel:
     """The recipe's model for the data's labels.
 
     Raises:
-        RecipeError: `model.arguments` holds what comes from the data.
+        RecipeError: `model.arguments` holds what comes from the data, or classes shall be weighed where nothing does.
         DataError: the data has other targets than the model's task learns from.
     """
-    task = get_entry(recipe.model.name, recipe.model.task)[1]
+    entry, task = get_entry(recipe.model.name, recipe.model.task)
     check_targets(data, task)
     arguments = dict(recipe.model.arguments)
     taken = {"labels", "num_classes", "multi_label", "class_counts"} & set(arguments)
@@ -93,6 +93,18 @@ def build_model(recipe: Recipe, data: Data) -> TaskModel:
         arguments["class_counts"] = np.bincount(data.targets("train")["label"], minlength=len(data.labels)).tolist()
     if task == "classification":
         arguments["multi_label"] = data.multi_label
+    if task == "detection" and recipe.train.class_weights is not None:
+        raise RecipeError(
+            "train.class_weights weighs images or pixels by their one class, and the objects of an image have many. "
+            "Leave it out for a detector."
+        )
+    if task == "segmentation" and recipe.train.class_weights is not None:
+        if "class_weights" in arguments:
+            raise RecipeError(
+                "train.class_weights and model.arguments.class_weights are the same; leave one of them out."
+            )
+        pixels = data.pixel_counts("train", (recipe.model.input_shape or entry.input_shape)[:2])
+        arguments["class_weights"] = pixel_weights(pixels, data.labels, recipe.train.class_weights).tolist()
     return create_model(
         recipe.model.name,
         input_shape=recipe.model.input_shape,
@@ -199,12 +211,14 @@ def training_batches(recipe: Recipe, data: Data, model: Any, batch_size: int) ->
 def with_class_weights(dataset: tf.data.Dataset, recipe: Recipe, data: Data) -> tf.data.Dataset:
     """Adds the sample weights that the recipe asks for; see `kerasvision.data.balance.class_weights`.
 
+    Pixels have theirs in the loss: see `build_model`.
+
     Args:
         dataset: of (images, {"label": [B]}); an image with "label_weights", [B, K], has the mixture of their weights.
         recipe: whose `train.class_weights` decides.
         data: whose training images are counted.
     """
-    if recipe.train.class_weights is None:
+    if recipe.train.class_weights is None or "segmentation" in dataset.element_spec[1]:
         return dataset
     weights = tf.constant(class_weights(data.targets("train")["label"], data.labels, recipe.train.class_weights))
 

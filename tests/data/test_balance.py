@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kerasvision.classification.losses import effective_number
-from kerasvision.data.balance import class_weights, repeats, resample, sampler
+from kerasvision.data.arrays import load_arrays
+from kerasvision.data.balance import class_weights, pixel_weights, repeats, resample, sampler
 from kerasvision.errors import DataError
 
 LABEL = np.repeat([0, 1, 2], [900, 90, 10])
@@ -35,6 +36,53 @@ def test_effective_number_weights():
 
 def test_costs_are_taken_as_they_are():
     np.testing.assert_array_equal(class_weights(LABEL, ["a", "b", "c"], {"c": 20, "a": 0.5}), [0.5, 1, 20])
+
+
+# Three images of 100 pixels, some of them void; the second class is in the last one alone, the third in none.
+PIXELS = np.array([[100, 0, 0, 0], [60, 0, 0, 20], [50, 10, 0, 40]])
+
+
+def test_median_frequency_weights_of_pixels():
+    """The median over the frequency, which counts only images that show the class; up to the factor that makes 1."""
+    weights = pixel_weights(PIXELS, ["a", "b", "never", "c"], "balanced")
+    frequencies = np.array([210 / 280, 10 / 100, 60 / 180])
+    published = np.median(frequencies) / frequencies
+    np.testing.assert_allclose(weights[[0, 1, 3]] / weights[0], published / published[0], rtol=1e-6)
+    assert weights[2] == 0
+    assert (weights * PIXELS.sum(axis=0)).sum() / PIXELS.sum() == pytest.approx(1)
+
+
+def test_effective_number_weights_of_pixels():
+    weights = pixel_weights(PIXELS, ["a", "b", "never", "c"], "effective_number")
+    numbers = effective_number([3, 1, 0, 2])[[0, 1, 3]]
+    np.testing.assert_allclose(weights[[0, 1, 3]] / weights[0], numbers[0] / numbers, rtol=1e-5)
+    assert weights[2] == 0
+    assert (weights * PIXELS.sum(axis=0)).sum() / PIXELS.sum() == pytest.approx(1)
+
+
+def test_costs_of_pixels_are_taken_as_they_are():
+    np.testing.assert_array_equal(pixel_weights(PIXELS, ["a", "b", "c", "d"], {"c": 20}), [1, 1, 20, 1])
+    with pytest.raises(DataError, match="Every pixel of the training images is void"):
+        pixel_weights(PIXELS * 0, ["a", "b", "c", "d"], "balanced")
+    with pytest.raises(DataError, match='no class weighting "median"'):
+        pixel_weights(PIXELS, ["a", "b", "c", "d"], "median")
+
+
+@pytest.mark.parametrize("objects", [False, True])
+def test_pixels_are_counted_as_a_net_sees_them(objects):
+    random = np.random.default_rng(0)
+    images = [np.zeros((*random.integers(12, 40, 2), 3), np.uint8) for _ in range(5)]
+    maps = [random.choice([0, 1, 2, 255], image.shape[:2]).astype(np.uint8) for image in images]
+    data = load_arrays(images, segmentation=maps, names=["a", "b", "c", "never"], validation_fraction=0)
+    if objects:
+        data = data.with_class_maps()
+    counted = data.pixel_counts("train", (16, 24))
+    ((_, targets),) = data.batches("train", image_size=(16, 24), batch_size=5)
+    classes = targets["segmentation"].numpy()
+    np.testing.assert_array_equal(
+        counted, [[(each == index).sum() for index in range(len(data.labels))] for each in classes]
+    )
+    assert counted.shape == (5, 4 + objects) and (counted.sum(axis=1) < 16 * 24).all()
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """A whole run of a segmenter, from a file of coloured rectangles to its report."""
 
+import dataclasses
 import json
 import re
 
@@ -9,8 +10,11 @@ from html_page import Page
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import kerasvision as kv
+from kerasvision.data import Data
 from kerasvision.errors import DataError, RecipeError
-from kerasvision.recipe import DataRecipe, ExportRecipe, ModelRecipe, QuantizeRecipe, Recipe, TrainRecipe
+from kerasvision.recipe import DataRecipe, ExportRecipe, ModelRecipe, QuantizeRecipe, Recipe, TrainRecipe, load_recipe
+from kerasvision.run_data import load_recipe_data
+from kerasvision.training.fit import build_model
 
 EPOCHS = 2
 SIZE = (32, 48)
@@ -43,7 +47,7 @@ def make_recipe(path, **fields) -> Recipe:
     defaults = {
         "data": DataRecipe(str(path), validation_fraction=0.3, augment=({"name": "flip"},)),
         "model": ModelRecipe("unet", (*SIZE, 3), arguments=arguments),
-        "train": TrainRecipe(epochs=EPOCHS, batch_size=8, learning_rate=0.01),
+        "train": TrainRecipe(epochs=EPOCHS, batch_size=8, learning_rate=0.01, class_weights="balanced"),
         "quantize": QuantizeRecipe(epochs=1, learning_rate=1e-4, batch_size=8),
         "export": ExportRecipe(formats=()),
     }
@@ -121,6 +125,32 @@ def test_tensorboard_shows_class_maps_and_confusions(run):
         events = EventAccumulator(str(folder / "validation"), size_guidance={"tensors": 0}).Reload()
         for tag in ("predictions", "confusion_matrix", "mIoU", "IoU/blue"):
             assert [event.step for event in events.Tensors(tag)] == list(range(1, steps + 1))
+
+
+def test_classes_are_weighed_by_their_pixels(run, rectangles):
+    """Median-frequency balancing of the training masks, in the loss alone; costs are taken as they are."""
+    recipe = load_recipe(run / "recipe.yaml")
+    data = load_recipe_data(recipe.data)
+    (masks,) = [targets["segmentation"].numpy() for _, targets in data.batches("train", image_size=SIZE, batch_size=99)]
+    frequencies = []
+    for index in range(3):
+        shown = masks[(masks == index).any(axis=(1, 2))]
+        frequencies.append(np.mean(shown[shown != 255] == index))
+    task = kv.load(run).task
+    np.testing.assert_allclose(np.divide(task.class_weights, task.class_weights[0]), frequencies[0] / frequencies)
+    weighed = dataclasses.replace(recipe, train=dataclasses.replace(recipe.train, class_weights={"blue": 7.0}))
+    assert build_model(weighed, data).task.class_weights == (1, 1, 7)
+    twice = dataclasses.replace(recipe.model, arguments={**recipe.model.arguments, "class_weights": [1, 2, 3]})
+    with pytest.raises(RecipeError, match="are the same; leave one of them out"):
+        build_model(dataclasses.replace(recipe, model=twice), data)
+
+
+def test_classes_of_objects_are_not_weighed():
+    boxes = {"boxes": np.float32([[1, 1, 9, 9]]), "classes": np.array([0]), "crowd": np.array([False])}
+    data = Data(("cell",), {"train": [{"image": np.zeros((32, 32, 3), np.uint8), **boxes}]})
+    train = TrainRecipe(class_weights="balanced")
+    with pytest.raises(RecipeError, match="Leave it out for a detector"):
+        build_model(Recipe(DataRecipe("cells"), ModelRecipe("retinanet", (32, 32, 3)), train), data)
 
 
 def test_monitor_of_a_segmenter(rectangles, tmp_path):
