@@ -91,6 +91,8 @@ class Predictor:
 
     # Images that `predict` reads and predicts together.
     batch = BATCH
+    # Whether images are brought to the net's size.
+    resizes = True
 
     def __init__(self, engine: Engine, path: Path, format: str) -> None:
         facts = _facts(engine, path)
@@ -206,7 +208,9 @@ class Predictor:
         if self.detects:
             return Detections(tuple(kept), tuple(results), self.labels, score)
         if isinstance(self.task, SegmentationTask):
-            return Segmentations(tuple(kept), tuple(results), self.labels, self.task.border, self.task.min_area)
+            seen = self.image_size if self.resizes else None
+            settings = (self.task.border, self.task.min_area, self.task.neck, seen)
+            return Segmentations(tuple(kept), tuple(results), self.labels, *settings)
         return Predictions(tuple(kept), np.stack(results), self.labels, self.multi_label, top)
 
     def _fit(self, pixels: np.ndarray) -> np.ndarray:

@@ -24,6 +24,9 @@ class Segmentations(Results):
         labels: K class names.
         border: label of the pixels between objects; None where the model tells no objects apart.
         min_area: pixels that an object has at least.
+        neck: objects are split where they are narrow, see `find_objects`.
+        seen: (H, W) of what the net saw of each image, of whose pixels `min_area` and `neck` are; None where it saw the
+            image's own.
 
     Raises:
         ValueError: counts that do not fit each other, a class without a label, or a border that is no label.
@@ -34,6 +37,8 @@ class Segmentations(Results):
     labels: tuple[str, ...]
     border: str | None = None
     min_area: int = 1
+    neck: float | None = None
+    seen: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
         for name in ("images", "maps", "labels"):
@@ -67,7 +72,14 @@ class Segmentations(Results):
                 "This model has no class for the borders between objects. Train one with data.class_maps and "
                 "border=..., or take kerasvision.segmentation.find_objects with settings of your own."
             )
-        return find_objects(self.maps[index], border=self.labels.index(self.border), min_area=self.min_area)
+        classes = self.maps[index]
+        larger = classes.size / np.prod(self.seen or classes.shape)
+        return find_objects(
+            classes,
+            border=self.labels.index(self.border),
+            min_area=round(self.min_area * larger),
+            neck=None if self.neck is None else self.neck * larger**0.5,
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Of each image its size, the share of each class, and the number of objects where they are told apart."""

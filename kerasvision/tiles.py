@@ -146,6 +146,7 @@ class TiledPredictor(Predictor):
     """
 
     batch = 1
+    resizes = False
 
     def __init__(self, predictor: Predictor, overlap: float, blend: Blend) -> None:
         segments = isinstance(predictor.task, SegmentationTask) and not isinstance(predictor, TiledPredictor)

@@ -225,3 +225,18 @@ def test_verbs(saved, tmp_path):
     for option in (["--score", "0.3"], ["--top", "2"]):
         refused = call("predict", model, saved / "scene.png", *option)
         assert refused.exit_code == 2 and "is a segmenter" in refused.stderr
+
+
+def test_objects_are_as_large_in_the_image_as_in_what_the_net_saw():
+    """Two discs joined by a bridge, and a small one: sizes are those of a net that saw a quarter of each side."""
+    small = np.zeros((32, 48), np.uint8)
+    for x in (10, 24):
+        cv2.circle(small, (x, 16), 7, 1, -1)
+    cv2.circle(small, (40, 16), 2, 1, -1)
+    large = np.kron(small, np.ones((4, 4), np.uint8))
+    labels = ("background", "cell", "border")
+    for maps, seen in ((small, None), (small, (32, 48)), (large, (32, 48))):
+        found = Segmentations((maps,), (maps,), labels, "border", min_area=20, neck=1.0, seen=seen).objects(0)
+        assert found.max() == 2 and not found[:, -maps.shape[1] // 5 :].any()
+    assert Segmentations((large,), (large,), labels, "border", min_area=20).objects(0).max() == 2
+    assert Segmentations((small,), (small,), labels, "border", min_area=1, neck=1.0).objects(0).max() == 3

@@ -129,6 +129,7 @@ class SegmentationMeter(SegmentationMetrics):
         labels: class names, in the order of their indices.
         border: label of the pixels between objects; None where no object is looked for.
         min_area: pixels that an object has at least.
+        neck: objects are split where they are narrow, see `find_objects`.
         tolerance: as in `SegmentationMetrics`.
     """
 
@@ -137,11 +138,13 @@ class SegmentationMeter(SegmentationMetrics):
         labels: Sequence[str],
         border: str | None = None,
         min_area: int = 1,
+        neck: float | None = None,
         tolerance: float | None = TOLERANCE,
     ) -> None:
         super().__init__(labels, tolerance)
         self.border = None if border is None else self.labels.index(border)
         self.min_area = min_area
+        self.neck = neck
         self.objects = ObjectMetrics()
         # Pixels of objects: in both, in the truth, in the prediction.
         self._foreground = np.zeros(3, np.int64)
@@ -156,7 +159,8 @@ class SegmentationMeter(SegmentationMetrics):
         true, guessed = instances > 0, (found > 0) & (found != VOID)
         self._foreground += [np.count_nonzero(each) for each in (true & guessed, true, guessed)]
         for truth, classes in zip(instances, found, strict=True):
-            self.objects.add(truth, find_objects(classes, border=self.border, min_area=self.min_area))
+            objects = find_objects(classes, border=self.border, min_area=self.min_area, neck=self.neck)
+            self.objects.add(truth, objects)
 
     def result(self) -> dict[str, float]:
         """Figures of the classes, then those of the objects."""

@@ -36,7 +36,8 @@ class SegmentationTask(Task):
         auxiliary_weight: of the losses of auxiliary heads.
         probabilities: whether `decode` gives the probabilities of the classes too.
         border: label of the pixels between objects, as `Data.with_class_maps` makes them: objects are measured too.
-        min_area: pixels that an object has at least.
+        min_area: pixels of what the net sees that an object has at least.
+        neck: objects are split where they are narrow, see `find_objects`; in pixels of what the net sees.
 
     Raises:
         ValueError: fewer than two classes, contradictory counts, or settings of the losses that cannot be.
@@ -59,6 +60,7 @@ class SegmentationTask(Task):
         probabilities: bool = False,
         border: str | None = None,
         min_area: int = 1,
+        neck: float | None = None,
     ) -> None:
         if labels is None and num_classes is None:
             raise ValueError("Give num_classes (an int) or labels (the class names).")
@@ -72,6 +74,8 @@ class SegmentationTask(Task):
             raise ValueError(f"label_smoothing must lie in [0, 1), got {label_smoothing}.")
         if auxiliary_weight < 0:
             raise ValueError(f"auxiliary_weight must not be negative, got {auxiliary_weight}.")
+        if neck is not None and not neck > 0:
+            raise ValueError(f"neck must be above 0, or None, got {neck}.")
         if border is not None and border not in labels[1:]:
             raise ValueError(f'border must be one of the labels behind the first, got "{border}"; they are {labels}.')
         self.labels = tuple(str(label) for label in labels)
@@ -82,6 +86,7 @@ class SegmentationTask(Task):
         self.probabilities = probabilities
         self.border = border
         self.min_area = min_area
+        self.neck = neck
         self._loss = loss if isinstance(loss, str) else {name: _plain(value) for name, value in loss.items()}
         common = {"class_weights": self.class_weights, "label_smoothing": label_smoothing or None}
         self._terms = _terms_of(loss, {key: value for key, value in common.items() if value is not None})
@@ -181,11 +186,11 @@ class SegmentationTask(Task):
         """Overlaps, accuracies and outlines of the classes; with a border class, and "instances" among the targets,
         those of the objects too.
         """
-        return SegmentationMeter(self.labels, border=self.border, min_area=self.min_area)
+        return SegmentationMeter(self.labels, border=self.border, min_area=self.min_area, neck=self.neck)
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
-        names = ("label_smoothing", "auxiliary_weight", "probabilities", "border", "min_area")
+        names = ("label_smoothing", "auxiliary_weight", "probabilities", "border", "min_area", "neck")
         return {
             "labels": list(self.labels),
             "image_size": list(self.image_size),

@@ -138,12 +138,14 @@ def test_settings_survive_json():
         probabilities=True,
         border="car",
         min_area=5,
+        neck=1.5,
     )
     again = SegmentationTask(**json.loads(json.dumps(task.get_config())))
     assert again.get_config() == task.get_config()
     targets, outputs = drawn()
     assert task.loss(targets, outputs) == again.loss(targets, outputs)
-    assert again.meter().border == 2 and again.meter().min_area == 5
+    meter = again.meter()
+    assert (meter.border, meter.min_area, meter.neck) == (2, 5, 1.5)
 
 
 @pytest.mark.parametrize(
