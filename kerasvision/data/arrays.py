@@ -239,19 +239,26 @@ def _add_segmentation(listing: Listing, segmentation: Any, names: Sequence[str] 
     items = listing.splits["train"]
     if len(segmentation) != len(items) or len(listing.splits) > 1:
         raise DataError(f"Expected a segmentation for each of {len(items)} images, got {len(segmentation)}.")
-    masks = []
+    masks, count = [], 0
     for index, (item, values) in enumerate(zip(items, segmentation, strict=True)):
         mask = _indices(np.asarray(values), "segmentation")
         if mask.shape != np.shape(item.image)[:2]:
             raise DataError(f"The segmentation of image {index} is {list(mask.shape)}; expected the image's [H, W].")
         if mask.max(initial=0) > VOID:
-            raise DataError(f"The segmentation holds {mask.max()}; expected class indices, or 255 for void.")
+            raise DataError(
+                f"The segmentation of image {index} holds {mask.max()}; expected class indices, or 255 for void."
+            )
+        highest = int(mask[mask != VOID].max(initial=0))
+        if names is not None and highest >= len(names):
+            raise DataError(
+                f"The segmentation of image {index} holds {highest}; there are names of {len(names)} classes."
+            )
+        count = max(count, highest + 1)
         masks.append(mask.astype(np.uint8))
-    highest = max((int(mask[mask != VOID].max(initial=0)) for mask in masks), default=-1)
     listing.splits["train"] = [
         dataclasses.replace(item, segmentation=mask) for item, mask in zip(items, masks, strict=True)
     ]
-    listing.labels = _names(names, highest + 1, "segmentation")
+    listing.labels = _names(names, count, "segmentation")
     listing.kind = "segmentation"
 
 

@@ -119,7 +119,12 @@ class Loader:
             example["labels"] = wanted
         if "segmentation" in example:
             mask = example["segmentation"]
-            example["segmentation"] = mask.astype(np.uint8) if isinstance(mask, np.ndarray) else read_segmentation(mask)
+            classes = mask.astype(np.uint8) if isinstance(mask, np.ndarray) else read_segmentation(mask)
+            if classes.shape != self.size(index):
+                name = mask if isinstance(mask, str) else getattr(mask, "path", f"example {index}")
+                has, image = (f"{width} x {height}" for height, width in (classes.shape, self.size(index)))
+                raise DataError(f"{name}: the mask has {has} pixels, its image {image}.")
+            example["segmentation"] = classes
         if "masks" in example:
             example["masks"] = self._masks(index)
         return example

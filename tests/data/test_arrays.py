@@ -102,7 +102,7 @@ def test_groups_stay_together():
         ({"boxes": [[[0, 0, 1]]] * 20, "classes": [[0]] * 20}, r"expected boxes \[M, 4\], got \[1, 3\]"),
         ({"boxes": [[[9, 9, 11, 11]]] * 20, "classes": [[0]] * 20}, "covers nothing of the image, 5 x 6"),
         ({"segmentation": np.zeros((20, 4, 4), int)}, r"image 0 is \[4, 4\]; expected the image's"),
-        ({"segmentation": np.full((20, 6, 5), 300)}, "The segmentation holds 300"),
+        ({"segmentation": np.full((20, 6, 5), 300)}, "segmentation of image 0 holds 300"),
         ({"labels": [0, 1] * 10, "segmentation": np.zeros((20, 6, 5), int)}, "labels or a segmentation, got both"),
         ({"labels": [0, 1] * 10, "groups": ["a"]}, "20 groups, one for each image, got 1"),
     ],
