@@ -15,13 +15,13 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import kerasvision as kv
+from kerasvision import registry
 from kerasvision.class_maps import VOID
 from kerasvision.classification import ClassificationTask
 from kerasvision.cli import main
 from kerasvision.data import Data
 from kerasvision.errors import RecipeError
 from kerasvision.preprocessing import Preprocessing
-from kerasvision.registry import register
 from kerasvision.runtime import Predictor
 from kerasvision.segmentation import SegmentationMetrics, SegmentationTask
 from kerasvision.segmentations import Segmentations
@@ -287,7 +287,6 @@ def test_what_cannot_be_done():
         with_tiles(Predictor(engine, Path("net.keras"), "keras"))
 
 
-@register("few_convolutions", kind="segmentation", input_shape=(32, 48, 3))
 def few_convolutions(x, task, *, weights=None):
     for index in range(2):
         x = keras.layers.Conv2D(6, 3, padding="same", activation="relu", name=f"convolution{index}")(x)
@@ -312,16 +311,20 @@ def saved(tmp_path_factory):
     """A net of few convolutions for tiles as a file, an image, and what the net says of the whole image."""
     folder = tmp_path_factory.mktemp("tiles")
     image = cv2.GaussianBlur(noise(80, 112, 3), (5, 5), 1.5)
-    whole = create("few_convolutions", image.shape[:2], 3)
-    centred(whole, image)
-    model = create("few_convolutions", TILE, 3)
-    model.set_weights(whole.get_weights())
-    model.save(folder / "model.keras")
-    Image.fromarray(image).save(folder / "scene.png")
-    logits = whole.predict(image[None], verbose=0)["logits"][0]
-    probabilities = np.asarray(keras.ops.softmax(logits))
-    assert len(np.unique(probabilities.argmax(axis=-1))) == 3
-    return folder, image, probabilities
+    with pytest.MonkeyPatch.context() as patch:
+        registry.list_models()
+        patch.setattr(registry, "_ENTRIES", dict(registry._ENTRIES))
+        registry.register("few_convolutions", kind="segmentation", input_shape=(*TILE, 3))(few_convolutions)
+        whole = create("few_convolutions", image.shape[:2], 3)
+        model = create("few_convolutions", TILE, 3)
+        centred(whole, image)
+        model.set_weights(whole.get_weights())
+        model.save(folder / "model.keras")
+        Image.fromarray(image).save(folder / "scene.png")
+        logits = whole.predict(image[None], verbose=0)["logits"][0]
+        probabilities = np.asarray(keras.ops.softmax(logits))
+        assert len(np.unique(probabilities.argmax(axis=-1))) == 3
+        yield folder, image, probabilities
 
 
 def test_a_net_of_few_convolutions(saved):

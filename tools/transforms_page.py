@@ -34,7 +34,7 @@ _LABELS = ("house", "tree", "person")
 _LIMBS = ((0, 1), (0, 2), (0, 3), (0, 4))
 # Heading -> modules of kerasvision.augment; transforms of the first three move or hide objects, which are drawn.
 GROUPS = {
-    "Geometry": ("geometry",),
+    "Geometry": ("geometry", "crops"),
     "Occlusion": ("occlusion",),
     "Mixing": ("mixing", "mosaic"),
     "Colour": ("color", "tone"),
