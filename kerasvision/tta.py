@@ -155,10 +155,8 @@ class TTAPredictor(Predictor):
         if isinstance(self.task, SegmentationTask):
             require(mean == "probabilities", 'mean "probabilities" for a segmenter', repr(mean))
             self.engine = predictor.engine.with_probabilities()
-            gives = "probabilities" in self.engine.outputs
-            require(
-                gives, "a segmenter that gives probabilities, such as a .keras file", f"classes alone ({self.path})"
-            )
+            wanted = "a .keras file, or a file of a segmenter that was built with probabilities=True"
+            require("probabilities" in self.engine.outputs, wanted, f"one that gives classes alone ({self.path})")
 
     def run(self, images: np.ndarray) -> Arrays:
         """Runs the model on every view of images of its own size; as `Predictor.run`."""

@@ -1,10 +1,12 @@
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import kerasvision as kv
 from kerasvision.classification import ClassificationTask
 from kerasvision.errors import RecipeError, UnknownNameError
 from kerasvision.masks import PackedMasks
@@ -173,6 +175,72 @@ def test_maps_are_averaged_where_they_were_seen():
     assert (left[:, :, :7] > 0.24).all() and (left[:, :, 9:] == 0).all()
     result = with_tta(predictor(outputs=("probabilities",)), "turns").run(np.arange(64).reshape(1, 8, 8, 1))
     np.testing.assert_allclose(result["probabilities"].ravel(), np.arange(64) / 255, atol=1e-6)
+
+
+def small_unet(**arguments):
+    keras.utils.set_random_seed(0)
+    backbone = {"backbone": "small_cnn", "backbone_arguments": {"filters": [8, 8], "depth": 1}}
+    own = {"levels": ["P0", "P1"], "filters": [8], "input_shape": (16, 24, 3)}
+    return kv.create_model("unet", labels=LABELS, **backbone, **own, **arguments)
+
+
+@pytest.fixture(scope="module")
+def segmenter():
+    """A small net with fresh weights whose classes all occur."""
+    model = small_unet()
+    images = np.random.default_rng(0).integers(0, 256, (3, 16, 24, 3), np.uint8)
+    kernel, bias = model.get_layer("logits").get_weights()
+    logits = np.asarray(model(images, training=False)["logits"])
+    model.get_layer("logits").set_weights([kernel, bias - np.median(logits, axis=(0, 1, 2))])
+    return model, images
+
+
+@pytest.mark.parametrize("probabilities", [False, True])
+def test_classes_of_a_segmenter_are_those_of_the_mean_probabilities(segmenter, probabilities, tmp_path):
+    """Whether its files give classes alone or not, a .keras file knows them."""
+    model, images = segmenter
+    same = small_unet(probabilities=probabilities)
+    same.set_weights(model.get_weights())
+    same.save(tmp_path / "model.keras")
+
+    def chances(pixels):
+        return np.asarray(keras.ops.softmax(model(pixels, training=False)["logits"]))
+
+    seen = [chances(images), chances(images[:, :, ::-1])[:, :, ::-1]]
+    seen += [chances(images[:, ::-1])[:, ::-1], chances(images[:, ::-1, ::-1])[:, ::-1, ::-1]]
+    mean = np.mean(seen, axis=0)
+    best = np.sort(mean, axis=-1)
+    clear = best[..., -1] - best[..., -2] > 1e-4
+    assert clear.mean() > 0.95 and len(np.unique(mean.argmax(axis=-1))) == 3
+    assert np.mean(mean.argmax(axis=-1) != seen[0].argmax(axis=-1)) > 0.05
+    tta = with_tta(tmp_path / "model.keras", "flips")
+    found = tta.run(images)["classes"]
+    np.testing.assert_array_equal(found[clear], mean.argmax(axis=-1)[clear])
+    np.testing.assert_array_equal(tta.predict(images).maps, found)
+    truth = {"segmentation": seen[0].argmax(axis=-1)}
+    expected = model.task.metrics(truth, {"classes": found})
+    assert tta.evaluate([(images, truth)]) == pytest.approx(expected)
+
+
+def test_a_segmenters_file_has_to_give_probabilities(segmenter, tmp_path):
+    model, images = segmenter
+    options = {"samples": 2, "benchmark": False}
+    file = kv.export(model, tmp_path, **options).path
+    with pytest.raises(
+        RecipeError, match=r"a \.keras file, or .* probabilities=True, got one that gives classes alone"
+    ):
+        with_tta(file)
+    with pytest.raises(RecipeError, match='mean "probabilities" for a segmenter'):
+        with_tta(file, mean="logits")
+    same = small_unet(probabilities=True)
+    same.set_weights(model.get_weights())
+    file = kv.export(same, tmp_path, **options).path
+    predictor, tta = kv.load(file), with_tta(file, "flip")
+    mirrored = predictor.run(images[:, :, ::-1])["probabilities"][:, :, ::-1]
+    mean = (predictor.run(images)["probabilities"] + mirrored) / 2
+    found = tta.run(images)
+    np.testing.assert_allclose(found["probabilities"], mean, atol=1e-6)
+    np.testing.assert_array_equal(found["classes"], mean.argmax(axis=-1))
 
 
 def test_what_cannot_be_done():
